@@ -1,0 +1,261 @@
+"""The shell of a call: it runs the core's effects over two transports and decides nothing.
+
+    caller transport --texts--> BaseBridge --inputs--> Call --effects--> BaseBridge --> pipes, texts, timers
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import assert_never
+
+from pydantic import JsonValue
+
+from opusagent.audio.tail import AudioTail
+from opusagent.bridges.sonic_pipe import SonicPipe
+from opusagent.call.call import Call
+from opusagent.call.events import (
+    AudioToSonic,
+    CallerLost,
+    CallInput,
+    CallOutcome,
+    CloseStream,
+    ControlToSonic,
+    Effect,
+    Finish,
+    FromCaller,
+    FromSonic,
+    HangUpSocket,
+    OpenStream,
+    Report,
+    RunTool,
+    Save,
+    StreamId,
+    StreamLost,
+    StreamOpened,
+    ToCaller,
+    ToolCall,
+    ToolFinished,
+)
+from opusagent.errors import TransportError
+from opusagent.models.session_state import SessionState
+from opusagent.sonic.failures import classify
+from opusagent.transports import CallerTransport, SonicConnector
+
+END_S = 4.0
+"""How long the streams of a call that is over may take to end; each bounds itself to less."""
+
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+"""A caller's socket that leaves this much unread is taken for dead: some minutes of paced audio."""
+
+BACKLOG_S = 12.0
+"""Caller audio that may wait for a stream: the whole replay ring and a little more. It waits only while
+the service does not read, and a stream that does not read for 5 s is given up."""
+
+type Tool = Callable[[ToolCall], Awaitable[dict[str, JsonValue]]]
+
+
+class BaseBridge:
+    """Carries one call between one websocket and its Nova Sonic streams.
+
+    Args:
+        call: The core.
+        caller: The websocket, open.
+        sonic: Makes transports for streams.
+        report: Takes what is worth a log line and a count.
+        save: Takes each new state of the session; must not block.
+        tool: Runs a tool; without one every tool fails.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        caller: CallerTransport,
+        sonic: SonicConnector,
+        report: Callable[[Report], None],
+        save: Callable[[SessionState], None] | None = None,
+        tool: Tool | None = None,
+    ) -> None:
+        """Prepare; nothing happens before `run`."""
+        self._call = call
+        self._caller = caller
+        self._sonic = sonic
+        self._report = report
+        self._save = save
+        self._tool = tool
+        self._loop = asyncio.get_running_loop()
+        self._pipes: dict[StreamId, SonicPipe] = {}
+        self._outbox: deque[ToCaller | HangUpSocket] = deque()
+        self._unsent_bytes = 0
+        self._to_send = asyncio.Event()
+        self._finished: asyncio.Future[CallOutcome] = self._loop.create_future()
+        self._tasks: asyncio.TaskGroup
+        self._streams: set[asyncio.Task[None]] = set()
+        self._running_tools: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, *first: str | bytes) -> CallOutcome:
+        """Carry the call to its end.
+
+        Args:
+            first: Messages that were read from the websocket already.
+        """
+        async with asyncio.TaskGroup() as self._tasks:
+            for text in first:
+                self.step(FromCaller(text))
+            reader = self._tasks.create_task(self._read_caller())
+            writer = self._tasks.create_task(self._write_caller())
+            try:
+                outcome = await asyncio.shield(self._finished)
+            finally:
+                reader.cancel()
+                self._disarm()
+                for task in tuple(self._running_tools):
+                    task.cancel()
+                await self._end_streams()
+                self._to_send.set()
+                await asyncio.wait((writer,), timeout=END_S)
+                writer.cancel()
+                await self._caller.close()
+        return outcome
+
+    def step(self, event: CallInput) -> None:
+        """Give the core an input and run what it wants. Never waits, so no other task can slip in between."""
+        self._run_all(self._call.handle(event, self._loop.time()))
+
+    def _run_all(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._run(effect)
+        self._rearm()
+
+    def _run(self, effect: Effect) -> None:
+        match effect:
+            case AudioToSonic(stream, pcm):
+                self._pipes[stream].put_audio(pcm)
+            case ToCaller():
+                self._send(effect)
+            case ControlToSonic(stream, payload):
+                self._pipes[stream].put(payload)
+            case OpenStream(stream):
+                self._open(stream)
+            case CloseStream(stream):
+                self._pipes.pop(stream).finish()
+            case RunTool(call):
+                self._spawn_tool(call)
+            case Save(state):
+                if self._save is not None:
+                    self._save(state)
+            case Report():
+                self._report(effect)
+            case HangUpSocket():
+                self._send(effect)
+            case Finish(outcome):
+                if not self._finished.done():
+                    self._finished.set_result(outcome)
+            case _:
+                assert_never(effect)
+
+    # The caller
+
+    async def _read_caller(self) -> None:
+        while (text := await self._caller.recv()) is not None:
+            self.step(FromCaller(text))
+        self.step(CallerLost())
+
+    async def _write_caller(self) -> None:
+        try:
+            while True:
+                while self._outbox:
+                    match self._outbox.popleft():
+                        case ToCaller(text):
+                            self._unsent_bytes -= len(text)
+                            await self._caller.send(text)
+                        case HangUpSocket(code, reason):
+                            await self._caller.close(code, reason)
+                            return
+                if self._finished.done():
+                    return
+                self._to_send.clear()
+                await self._to_send.wait()
+        except TransportError:
+            # The reader learns of it as well; whoever is first tells the core.
+            self.step(CallerLost())
+
+    def _send(self, effect: ToCaller | HangUpSocket) -> None:
+        self._outbox.append(effect)
+        if isinstance(effect, ToCaller):
+            self._unsent_bytes += len(effect.text)
+            if self._unsent_bytes > MAX_UNSENT_BYTES:
+                self._outbox.clear()
+                self._unsent_bytes = 0
+                self._report(Report("caller does not read"))
+                self._loop.call_soon(self.step, CallerLost())
+        self._to_send.set()
+
+    # The streams
+
+    def _open(self, stream: StreamId) -> None:
+        rate = self._call.caller_bytes_per_second
+        pipe = SonicPipe(
+            self._sonic.connect(),
+            encode=self._call.audio_encoder(stream),
+            audio=partial(AudioTail, rate, BACKLOG_S),
+            on_opened=partial(self.step, StreamOpened(stream)),
+            on_payload=lambda payload: self.step(FromSonic(stream, payload)),
+            on_lost=partial(self._lost, stream),
+            on_dropped=lambda n: self._report(
+                Report("audio dropped", {"where": "outbox", "ms": round(n / rate * 1000)})
+            ),
+        )
+        self._pipes[stream] = pipe
+        task = self._tasks.create_task(pipe.run())
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+
+    def _lost(self, stream: StreamId, error: TransportError) -> None:
+        self.step(StreamLost(stream, classify(error.code, error.message)))
+
+    async def _end_streams(self) -> None:
+        for pipe in self._pipes.values():
+            pipe.finish()
+        if self._streams:
+            _, late = await asyncio.wait(tuple(self._streams), timeout=END_S)
+            for task in late:
+                task.cancel()
+
+    # Tools
+
+    def _spawn_tool(self, call: ToolCall) -> None:
+        task = self._tasks.create_task(self._run_tool(call))
+        self._running_tools.add(task)
+        task.add_done_callback(self._running_tools.discard)
+
+    async def _run_tool(self, call: ToolCall) -> None:
+        if self._tool is None:
+            result: dict[str, JsonValue] = {"error": f"{call.name} cannot be run here"}
+        else:
+            result = await self._tool(call)
+        self.step(ToolFinished(call, result))
+
+    # The timer
+
+    def _rearm(self) -> None:
+        at = self._call.next_timer()
+        if at is None:
+            self._disarm()
+        elif self._timer is None or at < self._timer.when():
+            # A deadline that only moved back is not worth a new timer: it fires early and looks again.
+            self._disarm()
+            self._timer = self._loop.call_at(max(at, self._loop.time()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._run_all(self._call.handle_timer(self._loop.time()))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,135 @@
+"""One Nova Sonic stream as a shell sees it: an outbox, one writer, one reader, every wait bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from opusagent.audio.tail import AudioTail
+from opusagent.errors import TransportError
+from opusagent.transports import SonicTransport
+
+CLOSE_S = 3.0
+"""How long a stream that we end may take to say the rest; known clients wait 1 to 2 s."""
+
+
+class SonicPipe:
+    """Carries events between a call and one transport.
+
+    Audio that waits is joined, so that a slow moment costs one larger event and no delay that lasts.
+    Control events are never dropped and keep their place.
+
+    Args:
+        encode: Makes the event that carries audio, just before it is sent.
+        audio: Makes an empty tail for audio that waits; its bound is what a stalled service may cost.
+        on_opened: Called when the response head has come.
+        on_payload: Called for every event of the service.
+        on_lost: Called at most once, when the stream fails before `finish`.
+        on_dropped: Called with the bytes of caller audio that were dropped because nobody took them.
+    """
+
+    def __init__(
+        self,
+        transport: SonicTransport,
+        *,
+        encode: Callable[[bytes], bytes],
+        audio: Callable[[], AudioTail],
+        on_opened: Callable[[], None],
+        on_payload: Callable[[bytes], None],
+        on_lost: Callable[[TransportError], None],
+        on_dropped: Callable[[int], None],
+    ) -> None:
+        """Prepare; nothing is sent before `run`."""
+        self._transport = transport
+        self._encode = encode
+        self._new_tail = audio
+        self._on_opened = on_opened
+        self._on_payload = on_payload
+        self._on_lost = on_lost
+        self._on_dropped = on_dropped
+        self._outbox: deque[bytes | AudioTail] = deque()
+        self._something = asyncio.Event()
+        self._finishing = asyncio.Event()
+        self._has_head = False
+
+    def put(self, payload: bytes) -> None:
+        """Queue a control event."""
+        self._outbox.append(payload)
+        self._something.set()
+
+    def put_audio(self, pcm: bytes) -> None:
+        """Queue caller audio; it joins what waits at the end of the queue."""
+        last = self._outbox[-1] if self._outbox else None
+        if not isinstance(last, AudioTail):
+            last = self._new_tail()
+            self._outbox.append(last)
+        if dropped := last.append(pcm):
+            self._on_dropped(dropped)
+        self._something.set()
+
+    def finish(self) -> None:
+        """Send what is queued, end the input, and let the service say the rest. `run` ends soon after."""
+        self._finishing.set()
+        self._something.set()
+
+    async def run(self) -> None:
+        """Carry the stream from its opening to its end. Never raises `TransportError`."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                worker = tasks.create_task(self._carry())
+                tasks.create_task(self._see_to_the_end(worker))
+        finally:
+            await self._transport.close()
+
+    async def _carry(self) -> None:
+        try:
+            await self._transport.open()
+            async with asyncio.TaskGroup() as tasks:
+                writer = tasks.create_task(self._write())
+                await self._read()
+                writer.cancel()
+        except* TransportError as group:
+            if not self._finishing.is_set():
+                self._on_lost(_first(group))
+        finally:
+            self._finishing.set()
+
+    async def _see_to_the_end(self, worker: asyncio.Task[None]) -> None:
+        await self._finishing.wait()
+        if not self._has_head:
+            worker.cancel()  # nobody waits for it any more
+            return
+        await asyncio.wait((worker,), timeout=CLOSE_S)
+        worker.cancel()
+
+    async def _read(self) -> None:
+        await self._transport.head()
+        self._has_head = True
+        if not self._finishing.is_set():
+            self._on_opened()
+        while (payload := await self._transport.receive()) is not None:
+            self._on_payload(payload)
+        if not self._finishing.is_set():
+            raise TransportError("Ended", "the service ended the stream without a word")
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                item = self._outbox.popleft()
+                if isinstance(item, AudioTail):
+                    item = self._encode(item.take())
+                await self._transport.send(item)
+            if self._finishing.is_set():
+                await self._transport.close_input()
+                return
+            self._something.clear()
+            await self._something.wait()
+
+
+def _first(group: BaseExceptionGroup[TransportError]) -> TransportError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, TransportError)
+    return error

@@ -1,0 +1,148 @@
+"""The phone's side of a call: formats, what the bot plays, and what VoiceAI Connect is told of speech.
+
+VoiceAI Connect runs its own timers and barge-in by the bot's `userStream.speech.*` messages
+(AudioCodes Bot API, streaming mode). They are sent so that a cough does not silence the bot: during
+playout speech is only reported once the model says that the caller interrupts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from opusagent.audio.formats import PREFERRED_CALLER, PREFERRED_PLAY, MediaFormat, choose
+from opusagent.audio.speech import SpeechChange, SpeechDetector
+from opusagent.audiocodes.protocol import AudioCodesProtocol
+from opusagent.call.bot_voice import BotVoice
+from opusagent.call.plan import CallPlan
+from opusagent.call.playback import Cut, Playback
+
+
+class PhoneSide:
+    """Joins one websocket's protocol to what is played and what is heard on it."""
+
+    def __init__(
+        self, plan: CallPlan, *, new_id: Callable[[], str], utcnow: Callable[[], datetime]
+    ) -> None:
+        self._plan = plan
+        self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow)
+        self.caller_format = MediaFormat.LPCM16_16K
+        self.play_format = MediaFormat.LPCM16_24K
+        self._voice: BotVoice | None = None
+        self._detector: SpeechDetector | None = None
+        self._told_started = False
+        self._spoke_at: float | None = None
+        self._played_at: float | None = None
+
+    def choose_formats(self, offered: Sequence[str]) -> None:
+        """Settle both directions: what needs no resampling first.
+
+        Raises:
+            NoCommonFormat: If none of the offered formats can be used.
+        """
+        self.caller_format = choose(offered, PREFERRED_CALLER)
+        self.play_format = choose(offered, PREFERRED_PLAY)
+        playback = Playback(self.play_format.sample_rate_hz * 2, lead_s=self._plan.play_lead_s)
+        self._voice = BotVoice(self.wire, playback)
+        self._detector = self._new_detector()
+
+    # What the caller does
+
+    def heard(self, pcm: bytes, now: float) -> bool:
+        """Take a chunk of the caller's audio. True while she speaks."""
+        if self._detector is None:
+            return False
+        if self._detector.feed(pcm) is SpeechChange.STARTED:
+            self._spoke_at = now
+        self._tell_speech(now)
+        return self._detector.speaking
+
+    def stream_closed(self, now: float) -> None:
+        """VoiceAI Connect withholds the caller's audio from now on."""
+        self._detector = self._new_detector()
+        self._tell_speech(now)
+
+    @property
+    def caller_speaks(self) -> bool:
+        """Whether the caller speaks now, as far as audio came."""
+        return self._detector is not None and self._detector.speaking
+
+    @property
+    def caller_spoke_over_bot(self) -> bool:
+        """Whether the caller began to speak after the newest play stream began."""
+        began = self._played_at
+        return self._spoke_at is not None and began is not None and self._spoke_at > began
+
+    def understood(self, text: str) -> None:
+        """The model has the caller's words: her turn is the bot's business now.
+
+        Not with barge-in off: VoiceAI Connect then stops listening until the bot has played something.
+        """
+        if self._plan.barge_in:
+            self.wire.speech_recognised(text)
+            self.wire.speech_committed()
+
+    # What the bot does
+
+    def play(self, pcm: bytes, content_id: str, now: float) -> bool:
+        """Play more of the bot's turn. True if this begins a play stream."""
+        if self._voice is None:
+            return False
+        begins = self._voice.add(pcm, content_id, now)
+        if begins:
+            self._played_at = now
+        return begins
+
+    def complete_turn(self, now: float) -> None:
+        """No more audio comes for the bot's turn."""
+        if self._voice is not None:
+            self._voice.complete_turn(now)
+
+    def barge_in(self, now: float) -> Cut | None:
+        """Silence the bot, in VoiceAI Connect's order. None if there was nothing to silence."""
+        if self._voice is None or not self._voice.audible(now):
+            return None
+        if self._plan.barge_in and not self._told_started:
+            self.wire.speech_started()
+            self._told_started = True
+        cut = self._voice.interrupt(now)
+        if self._plan.abort_prompts:
+            self.wire.abort_prompts()
+        self._tell_speech(now)
+        return cut
+
+    def cut_short(self, now: float) -> None:
+        """End what is playing without a word to VoiceAI Connect: something better comes."""
+        if self._voice is not None:
+            self._voice.interrupt(now)
+
+    def audible(self, now: float) -> bool:
+        """Whether the caller still hears the bot, or is about to."""
+        return self._voice is not None and self._voice.audible(now)
+
+    def remaining_s(self, now: float) -> float:
+        """Seconds until the phone has played all there is."""
+        return 0.0 if self._voice is None else self._voice.remaining_s(now)
+
+    def pump(self, now: float) -> None:
+        """Hand over what is due."""
+        if self._voice is not None:
+            self._voice.pump(now)
+
+    def next_timer(self) -> float | None:
+        """When `pump` has something to do."""
+        return None if self._voice is None else self._voice.next_timer()
+
+    def _tell_speech(self, now: float) -> None:
+        speaks = self.caller_speaks
+        if speaks and not self._told_started and not self.audible(now):
+            self.wire.speech_started()
+            self._told_started = True
+        elif not speaks and self._told_started:
+            self.wire.speech_stopped()
+            self._told_started = False
+
+    def _new_detector(self) -> SpeechDetector:
+        return SpeechDetector(
+            self.caller_format.sample_rate_hz, threshold_rms=self._plan.speech_threshold_rms
+        )

@@ -1,0 +1,41 @@
+"""Everything a call needs to know before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opusagent.models.agent import Agent
+from opusagent.models.session_state import ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A sound made ready when the agent was loaded: 16-bit mono PCM for each play rate in hertz."""
+
+    by_rate: Mapping[int, bytes] = field(default_factory=dict)
+
+    def at(self, rate_hz: int) -> bytes:
+        """The sound at this rate; empty where there is none."""
+        return self.by_rate.get(rate_hz, b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlan:
+    """The agent that takes the call, and the settings of the line."""
+
+    agent: Agent
+    agent_name: str = "default"
+    model_id: str = "amazon.nova-2-sonic-v1:0"
+    tools: tuple[ToolSpec, ...] = ()
+    greeting_audio: Recording = Recording()
+    comfort_audio: Recording = Recording()
+    barge_in: bool = True
+    barge_in_on_dtmf: bool = True
+    abort_prompts: bool = True
+    play_lead_s: float = 0.3
+    dtmf_pause_s: float = 1.0
+    speech_threshold_rms: int = 300
+    audio_buffer_s: float = 10.0
+    max_history_bytes: int = 40_000
+    max_part_bytes: int = 1_000

@@ -1,0 +1,122 @@
+"""Paces the bot's audio: VoiceAI Connect buffers what it is given, and nothing flushes it reliably.
+
+`playStream.stop` means that no more audio will come, not that what was sent falls silent (seen on a
+live capture). So only a short lead is ever handed over, and a barge-in drops the rest here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+QUANTUM_S = 0.1
+"""When audio waits, it leaves in pieces of about this length: few messages, and a steady lead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a barge-in left: how long the caller listened, which blocks she heard, what was dropped."""
+
+    heard_s: float
+    heard: frozenset[str]
+    dropped_s: float
+
+
+class Playback:
+    """One play stream after another, each kept at most `lead_s` ahead of the caller's ear.
+
+    Args:
+        bytes_per_second: Of 16-bit PCM at the play rate.
+        lead_s: How far audio may run ahead of real time, in seconds.
+    """
+
+    def __init__(self, bytes_per_second: int, *, lead_s: float = 0.3) -> None:
+        self._rate = bytes_per_second
+        self._lead_s = lead_s
+        self._quantum_s = min(QUANTUM_S, lead_s / 2)
+        self._queue: deque[memoryview] = deque()
+        self._queued = 0  # bytes
+        self._given = 0  # bytes handed over in this play stream
+        self._added = 0  # bytes added in this play stream
+        self._marks: list[tuple[int, str]] = []  # where each block of content begins, in bytes
+        self._ends_at = 0.0  # when the phone will have played what it was given
+
+    def begin(self) -> None:
+        """Start the count of another play stream. What the phone still plays is not forgotten."""
+        self._given = self._added = self._queued
+        self._given = 0
+        self._marks.clear()
+
+    def add(self, pcm: bytes, content_id: str) -> None:
+        """Queue audio of one content block."""
+        if not self._marks or self._marks[-1][1] != content_id:
+            self._marks.append((self._added, content_id))
+        self._queue.append(memoryview(pcm))
+        self._queued += len(pcm)
+        self._added += len(pcm)
+
+    def due(self, now: float) -> bytes:
+        """Take what may be handed over now; empty when the phone has enough."""
+        if not self._queued:
+            return b""
+        ahead_s = max(self._ends_at - now, 0.0)
+        room = int((self._lead_s - ahead_s) * self._rate) & ~1
+        if room < min(self._queued, int(self._quantum_s * self._rate) & ~1):
+            return b""
+        taken = self._take(min(room, self._queued))
+        self._ends_at = max(self._ends_at, now) + len(taken) / self._rate
+        self._given += len(taken)
+        return taken
+
+    def interrupt(self, now: float) -> Cut:
+        """Drop what has not been handed over, and count what has been as silenced."""
+        unplayed_s = max(self._ends_at - now, 0.0)
+        heard_bytes = max(self._given - int(unplayed_s * self._rate), 0)
+        cut = Cut(
+            heard_s=heard_bytes / self._rate,
+            heard=frozenset(content_id for start, content_id in self._marks if start < heard_bytes),
+            dropped_s=self._queued / self._rate,
+        )
+        self._queue.clear()
+        self._queued = 0
+        self._ends_at = now
+        return cut
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything added has been handed over."""
+        return not self._queued
+
+    @property
+    def ends_at(self) -> float:
+        """When the phone will have played what it was given, in monotonic seconds."""
+        return self._ends_at
+
+    def audible(self, now: float) -> bool:
+        """Whether the caller still hears the bot, or is about to."""
+        return bool(self._queued) or self._ends_at > now
+
+    def remaining_s(self, now: float) -> float:
+        """Seconds until all that was added has been played."""
+        return self._queued / self._rate + max(self._ends_at - now, 0.0)
+
+    def next_timer(self) -> float | None:
+        """When `due` has something to give again."""
+        if not self._queued:
+            return None
+        piece_s = min(self._quantum_s, self._queued / self._rate)
+        return self._ends_at - self._lead_s + piece_s
+
+    def _take(self, n_bytes: int) -> bytes:
+        pieces: list[memoryview] = []
+        wanted = n_bytes
+        while wanted:
+            head = self._queue[0]
+            if len(head) <= wanted:
+                pieces.append(self._queue.popleft())
+            else:
+                pieces.append(head[:wanted])
+                self._queue[0] = head[wanted:]
+            wanted -= len(pieces[-1])
+        self._queued -= n_bytes
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,1 @@
+"""What is stored and configured: plain pydantic models, no I/O."""

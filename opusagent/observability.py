@@ -1,0 +1,246 @@
+"""Logs that hold facts in fields, and metrics of one bridge in one registry.
+
+What a caller said, typed or is called travels in the log field `pii` and is dropped unless
+`LOG_PRIVATE` is on. A log line may carry a `topic`; the topics of `Topic` can be switched off one
+by one. Metrics take labels only from small closed sets, or through `_Known`, which caps them,
+because a peer must not be able to grow our memory by inventing names.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, TextIO
+
+import structlog
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from opusagent.config import Settings
+
+__all__ = ["Metrics", "Topic", "bound", "configure_logging"]
+
+
+class Topic(enum.StrEnum):
+    """What a log line is about, where a setting can silence it."""
+
+    TRANSITION = "transition"
+    BARGE_IN = "barge_in"
+    AUDIO = "audio"
+
+
+def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send every log line of this process, ours and the libraries', to `stream` in one format.
+
+    Libraries are heard from WARNING on, whatever the level: below it some of them print payloads
+    and credentials.
+
+    Args:
+        settings: Level, format, silenced topics, and whether private fields are kept.
+        stream: Standard error unless given; standard output belongs to `--json`.
+    """
+    out = sys.stderr if stream is None else stream
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _keep_private if settings.log_private else _drop_private,
+    ]
+    as_json = settings.log_format == "json" or (settings.log_format is None and not out.isatty())
+    last: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if as_json
+        else [
+            # A plain traceback: the pretty one prints local variables, callers' words among them.
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    structlog.configure(
+        processors=[_silence(_silenced(settings)), *shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level]
+        ),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,  # a second configuration must reach every module
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def bound(**fields: object) -> AbstractContextManager[Any]:
+    """Put `fields` on every log line that is written inside the block, in tasks born there too."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def _silenced(settings: Settings) -> frozenset[str]:
+    wanted = {
+        Topic.TRANSITION: settings.log_transitions,
+        Topic.BARGE_IN: settings.log_barge_in_events,
+        Topic.AUDIO: settings.log_audio_events,
+    }
+    return frozenset(topic for topic, is_wanted in wanted.items() if not is_wanted)
+
+
+def _silence(topics: frozenset[str]) -> Processor:
+    def drop(_logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        if event.get("topic") in topics and level in {"debug", "info"}:
+            raise structlog.DropEvent
+        return event
+
+    return drop
+
+
+def _drop_private(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    for name in [name for name in event if name == "pii" or name.startswith("pii.")]:
+        del event[name]
+    return event
+
+
+def _keep_private(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    if isinstance(private := event.get("pii"), Mapping):
+        del event["pii"]
+        event.update({f"pii.{name}": value for name, value in private.items()})
+    return event
+
+
+_LABEL: Final = re.compile(r"[\w.\-/]{1,64}", re.ASCII)
+
+
+class _Known:
+    """Names from outside as label values: the first `limit` of each kind, then `other`."""
+
+    def __init__(self, limit: int = 50) -> None:
+        self._limit = limit
+        self._seen: set[tuple[str, str]] = set()
+
+    def label(self, kind: str, name: str) -> tuple[str, bool]:
+        """The label for `name`, and whether it is the first time that this label is given."""
+        label = name if _LABEL.fullmatch(name) else "invalid"
+        if (kind, label) in self._seen:
+            return label, False
+        if sum(known == kind for known, _ in self._seen) >= self._limit:
+            label = "other"
+        is_new = (kind, label) not in self._seen
+        self._seen.add((kind, label))
+        return label, is_new
+
+
+_LATENCY_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_CALL_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0, 480.0, 900.0, 1800.0, 3600.0)
+
+
+class Metrics:
+    """Everything that a bridge counts. One instance per process; tests make their own.
+
+    Attributes are prometheus-client's; durations are seconds. What arrives under names from outside
+    goes through the methods, which cap the number of distinct labels.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._known = _Known()
+
+        self.calls_active = self._gauge("calls_active", "Calls under way.")
+        self.calls = self._counter("calls", "Calls that ended, by who ended them.", "ended_by")
+        self.calls_refused = self._counter("calls_refused", "Calls refused.", "reason")
+        self.call_seconds = self._histogram("call_seconds", "Length of calls.", _CALL_S)
+        self.accept_seconds = self._histogram(
+            "call_accept_seconds", "From session.initiate to session.accepted.", _LATENCY_S
+        )
+        self.time_to_first_bot_audio = self._histogram(
+            "time_to_first_bot_audio_seconds", "From session.initiate to bot audio.", _LATENCY_S
+        )
+        self.answer_seconds = self._histogram(
+            "answer_seconds", "From the end of caller speech to bot audio.", _LATENCY_S
+        )
+        self.barge_ins = self._counter("barge_ins", "Interruptions of the bot.", "cause")
+        self.dtmf_digits = self._counter("dtmf_digits", "Keys that callers pressed.")
+        self.turns = self._counter("turns", "Turns of the transcript.", "role")
+
+        self.streams_open = self._gauge("streams_open", "Nova Sonic streams that are open.")
+        self.streams_opened = self._counter("streams_opened", "Nova Sonic streams opened.")
+        self.stream_open_seconds = self._histogram(
+            "stream_open_seconds", "From connecting to the response head.", _LATENCY_S
+        )
+        self.stream_seconds = self._histogram("stream_seconds", "Age of streams at end.", _CALL_S)
+        self._stream_failures = self._counter(
+            "stream_failures", "Streams that failed.", "code", "remedy"
+        )
+        self.tokens = self._counter("tokens", "Tokens that Bedrock reported.", "kind")
+        self.tool_calls = self._counter("tool_calls", "Tool calls, by how they ended.", "status")
+
+        self.audio_dropped_seconds = self._counter(
+            "audio_dropped_seconds", "Audio given up because it came too late.", "where"
+        )
+        self.replayed_seconds = self._counter(
+            "replayed_seconds", "Caller audio replayed to a new stream."
+        )
+        self.bot_audio_seconds = self._counter("bot_audio_seconds", "Bot audio sent to callers.")
+        self.caller_audio_seconds = self._counter(
+            "caller_audio_seconds", "Audio that came from callers."
+        )
+        self._unknown_messages = self._counter(
+            "unknown_messages", "Messages of a type that we do not know.", "wire", "type"
+        )
+        self.broken_messages = self._counter(
+            "broken_messages", "Messages that break their protocol; dropped.", "wire"
+        )
+
+    def unknown_message(self, wire: str, message_type: str) -> bool:
+        """Count a message of unknown type; true the first time, which is when to log it."""
+        label, is_new = self._known.label(f"unknown {wire}", message_type)
+        self._unknown_messages.labels(wire, label).inc()
+        return is_new
+
+    def stream_failed(self, code: str, remedy: str) -> None:
+        """Count a stream that failed with the peer's `code`, by what was done about it."""
+        label, _ = self._known.label("failure", code)
+        self._stream_failures.labels(label, remedy).inc()
+
+    def snapshot(self) -> dict[str, float | dict[str, float]]:
+        """Every number now, for `/stats`: by name, and where there are labels by label.
+
+        Of a histogram the count and the sum. Without the prefix `opusagent_`.
+        """
+        numbers: dict[str, float | dict[str, float]] = {}
+        for sample in (s for family in self.registry.collect() for s in family.samples):
+            if sample.name.endswith(("_created", "_bucket")):
+                continue
+            name = sample.name.removeprefix("opusagent_")
+            if not sample.labels:
+                numbers[name] = sample.value
+                continue
+            by_label = numbers.setdefault(name, {})
+            if isinstance(by_label, dict):
+                by_label[",".join(sample.labels.values())] = sample.value
+        return numbers
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, namespace="opusagent", registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(name, help_text, namespace="opusagent", registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(
+            name, help_text, namespace="opusagent", registry=self.registry, buckets=buckets
+        )

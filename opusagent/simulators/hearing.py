@@ -1,0 +1,401 @@
+"""What the local Nova Sonic service understands: the phrases of its book, in the audio it received.
+
+Nobody tells it what was said. It holds its own recordings against the audio: the recording that
+explains most of what is still unexplained is aligned with it piece by piece, what the pieces cover
+counts as understood, and the rest is searched again. So two phrases in one utterance are both
+heard, a phrase that lost its beginning is heard without it, a hole is heard as a hole, and a part
+that came twice is heard as said twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from opusagent.simulators.resampling import Samples, resample, samples_of
+from opusagent.simulators.voice import Voice
+
+__all__ = ["Heard", "PhraseBook"]
+
+_RATE_HZ: Final = 16_000
+"""Pieces are compared at this rate, whatever rate the stream has."""
+_BAND_HZ: Final = 3_400.0
+"""Compared is what a telephone carries."""
+_COARSE_HZ: Final = 4_000
+"""Recordings are searched for at this rate."""
+_FRAME: Final = 160
+"""10 ms at 16 kHz: the grain of everything that is reported."""
+_FRAME_MS: Final = 10
+_ALIKE: Final = 0.75
+"""Correlation from which a frame of audio is the frame of the recording."""
+_LEAST_FRAMES: Final = 6
+"""Frames in a row from which likeness is no chance."""
+_BRIDGED_FRAMES: Final = 2
+"""Frames that are there, only unlike, count as heard up to this many in a row."""
+_HISS: Final = 0.5
+"""Power of a frame's slope against the frame's own, above which it is a hiss: changed by every filter."""
+_QUIET: Final = 0.003
+"""Share of the mean power below which a frame is a pause."""
+_PRESENT: Final = 0.1
+"""Share of a frame's power that must be there for a distorted frame to count."""
+_GOES_ON: Final = 1.5
+_LEAST_SCORE: Final = 0.35
+_MOST_OTHER: Final = 0.25
+"""Other speech where a phrase should go on, against what was heard of it: above, it is no clip."""
+_LEAST_OTHER_FRAMES: Final = 25
+_SAME_UTTERANCE: Final = 0.9
+"""Pieces whose beginnings lie within this share of the phrase belong to one saying of it."""
+_CANDIDATES: Final = 24
+_SEARCH_SIZE: Final = 1 << 15
+"""Samples that are searched at once, audio and longest phrase together: 8 s; more where needed."""
+_MOST_PIECES: Final = 24
+
+type Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """One phrase as it was understood.
+
+    Attributes:
+        text: The whole phrase as it stands in the book.
+        words: What was understood of it; an ellipsis stands where words are missing.
+        phrase_id: Its name in the book.
+        score: Normalised cross-correlation of the recording with what arrived: 1.0 when whole, its
+            square is about the part that arrived.
+        begins_ms: Where in the audio it begins.
+        ends_ms: Where in the audio it ends.
+        missing_start_ms: How much was cut off its beginning.
+        missing_end_ms: How much was cut off its end.
+        holes_ms: How much is missing in between, silenced or skipped.
+        repeated_ms: How much of it was there twice.
+    """
+
+    text: str
+    words: str
+    phrase_id: str
+    score: float
+    begins_ms: int
+    ends_ms: int
+    missing_start_ms: int = 0
+    missing_end_ms: int = 0
+    holes_ms: int = 0
+    repeated_ms: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing and nothing doubled, to 30 ms."""
+        lost = (self.missing_start_ms, self.missing_end_ms, self.holes_ms, self.repeated_ms)
+        return max(lost) <= 30
+
+
+@dataclass(slots=True)
+class _Recording:
+    phrase_id: str
+    text: str
+    fine: Samples
+    coarse: Samples
+    frames: npt.NDArray[np.float32] = field(init=False)
+    power: npt.NDArray[np.float32] = field(init=False)
+    loud: Mask = field(init=False)
+    hiss: Mask = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_frames = -(-len(self.fine) // _FRAME)
+        padded = np.zeros(n_frames * _FRAME, dtype=np.float32)
+        padded[: len(self.fine)] = self.fine
+        self.frames = padded.reshape(n_frames, _FRAME)
+        self.power = np.einsum("ij,ij->i", self.frames, self.frames)
+        self.loud = self.power > _QUIET * self.power.mean()
+        slopes = np.diff(self.frames, axis=1)
+        self.hiss = np.einsum("ij,ij->i", slopes, slopes) > _HISS * self.power
+
+    def __len__(self) -> int:
+        return len(self.power)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A recording found in the audio: its frame 0 would be at sample `at`; `heard` of it is there."""
+
+    recording: _Recording
+    at: int
+    heard: Mask
+    product: npt.NDArray[np.float32]
+    power: npt.NDArray[np.float32]
+    weight: float
+
+    def goes_on(self, other: _Piece) -> bool:
+        """Whether both belong to one saying of a phrase."""
+        near = abs(self.at - other.at) < _SAME_UTTERANCE * self.recording.frames.size
+        return near and self.recording is other.recording
+
+
+class PhraseBook:
+    """Recordings of phrases, to be recognised in audio."""
+
+    def __init__(self, phrases: Mapping[str, str], voice: Voice) -> None:
+        """Record every phrase.
+
+        Args:
+            phrases: Text by the phrase's name.
+            voice: Whose phrases they are: another voice saying the same is not understood.
+        """
+        voice.prepare(phrases.values(), _RATE_HZ)
+        self._recordings: list[_Recording] = []
+        for phrase_id, text in phrases.items():
+            sound = samples_of(voice.speak(text, _RATE_HZ))
+            if len(sound):
+                fine = resample(sound, _RATE_HZ, _RATE_HZ, below_hz=_BAND_HZ)
+                coarse = resample(fine, _RATE_HZ, _COARSE_HZ)
+                self._recordings.append(_Recording(phrase_id, text, fine, coarse))
+        self._longest = max((len(one.coarse) for one in self._recordings), default=0)
+        self._spectra: dict[int, npt.NDArray[np.complex64]] = {}
+        self._spectra_of(_SEARCH_SIZE)
+
+    def hear(self, pcm: bytes, rate_hz: int) -> tuple[Heard, ...]:
+        """The phrases in some audio, in the order in which they begin; nothing for unknown speech.
+
+        Args:
+            pcm: PCM16 mono.
+            rate_hz: 8, 16 or 24 kHz.
+        """
+        sound = samples_of(pcm)
+        if not self._recordings or len(sound) < rate_hz // 20:
+            return ()
+        audio = resample(sound, rate_hz, _RATE_HZ, below_hz=_BAND_HZ)
+        pieces, explained = self._explain(audio)
+        power = _loudness(audio)
+        found = [_understood(group, explained, power) for group in _by_utterance(pieces)]
+        heard = [one for one in found if one is not None]
+        return tuple(sorted(heard, key=lambda one: one.begins_ms))
+
+    def _explain(self, audio: Samples) -> tuple[list[_Piece], Mask]:
+        """The pieces of recordings that the audio is made of, and which samples they explain."""
+        pieces: list[_Piece] = []
+        explained = np.zeros(len(audio), dtype=np.bool_)
+        left = audio.copy()
+        floor = _QUIET * float(np.dot(audio, audio))
+        while len(pieces) < _MOST_PIECES and float(np.dot(left, left)) > floor:
+            piece = self._best_piece(left, pieces)
+            if piece is None:
+                break
+            pieces.append(piece)
+            for first, last in _runs(piece.heard):
+                begin, end = max(0, piece.at + first * _FRAME), piece.at + last * _FRAME
+                explained[begin:end] = True
+                left[begin:end] = 0.0
+        return pieces, explained
+
+    def _best_piece(self, audio: Samples, pieces: Sequence[_Piece]) -> _Piece | None:
+        """What explains most of the audio; phrases begin alike, so what goes on with one has a lead."""
+        coarse = resample(audio, _RATE_HZ, _COARSE_HZ)
+        size = max(_SEARCH_SIZE, 1 << (len(coarse) + self._longest - 1).bit_length())
+        found = np.fft.irfft(np.fft.rfft(coarse, size) * self._spectra_of(size), size)
+        # Two peaks of each recording: the second is there when its halves have come apart.
+        candidates: list[tuple[float, int, int]] = []
+        for index, row in enumerate(found):
+            for _ in range(2):
+                peak = int(row.argmax())
+                candidates.append((float(row[peak]), index, peak))
+                row[max(0, peak - 20) : peak + 21] = 0.0
+        best: _Piece | None = None
+        most = 0.0
+        for _, index, peak in sorted(candidates, reverse=True)[:_CANDIDATES]:
+            lag = peak if peak < len(coarse) else peak - size
+            piece = _align(self._recordings[index], audio, lag * (_RATE_HZ // _COARSE_HZ))
+            if piece is None:
+                continue
+            weight = piece.weight * (_GOES_ON if any(map(piece.goes_on, pieces)) else 1.0)
+            if weight > most:
+                best, most = piece, weight
+                if best.heard.all():
+                    break
+        return best
+
+    def _spectra_of(self, size: int) -> npt.NDArray[np.complex64]:
+        """The conjugate spectra of all recordings, each of energy 1, at a transform's size."""
+        if size not in self._spectra:
+            rows = np.zeros((len(self._recordings), size), dtype=np.float32)
+            for row, one in zip(rows, self._recordings, strict=True):
+                row[: len(one.coarse)] = one.coarse / np.sqrt(np.dot(one.coarse, one.coarse))
+            self._spectra[size] = np.conj(np.fft.rfft(rows))
+        return self._spectra[size]
+
+
+def _align(recording: _Recording, audio: Samples, near: int) -> _Piece | None:
+    """What of a recording is in the audio when it begins within a few samples of `near`."""
+    n_samples = recording.frames.size
+    slack = _RATE_HZ // _COARSE_HZ
+    window = np.zeros(n_samples + 2 * slack, dtype=np.float32)
+    begin, end = max(0, near - slack), min(len(audio), near + n_samples + slack)
+    if end <= begin:
+        return None
+    window[begin - near + slack : end - near + slack] = audio[begin:end]
+    shifts = np.correlate(window, recording.frames.ravel(), mode="valid")
+    shift = int(shifts.argmax())
+    there = window[shift : shift + n_samples].reshape(recording.frames.shape)
+    return _compare(recording, there, near - slack + shift)
+
+
+def _compare(recording: _Recording, there: npt.NDArray[np.float32], at: int) -> _Piece | None:
+    power = np.einsum("ij,ij->i", there, there)
+    product = np.einsum("ij,ij->i", recording.frames, there)
+    alike = recording.loud & (product > _ALIKE * np.sqrt(power * recording.power))
+    present = power > _PRESENT * recording.power
+    heard = _joined(alike, recording.loud & ~(recording.hiss & present), present)
+    weight = float(recording.power[heard].sum())
+    return _Piece(recording, at, heard, product, power, weight) if weight else None
+
+
+def _joined(alike: Mask, telling: Mask, present: Mask) -> Mask:
+    """The frames that count as heard: likeness in a row, and the pauses and hisses in between."""
+    heard = np.zeros(len(alike), dtype=np.bool_)
+    runs: list[tuple[int, int]] = []
+    for first, last in _runs(alike | ~telling):  # the others fit everything
+        found = np.flatnonzero(alike[first:last])
+        if len(found) >= _LEAST_FRAMES:
+            runs.append((first + int(found[0]), first + int(found[-1]) + 1))
+    if not runs:
+        return heard
+    ends = [0, *(last for _, last in runs)]
+    starts = [*(first for first, _ in runs), len(alike)]
+    for first, last in runs:
+        heard[first:last] = True
+    for last, first in zip(ends, starts, strict=True):
+        if _bridged(telling[last:first], present[last:first]):
+            heard[last:first] = True
+    return heard
+
+
+def _bridged(telling: Mask, present: Mask) -> bool:
+    return bool(telling.sum() <= _BRIDGED_FRAMES and not (telling & ~present).any())
+
+
+def _runs(mask: Mask) -> list[tuple[int, int]]:
+    """Where a mask is true, as half-open ranges."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _loudness(audio: Samples) -> npt.NDArray[np.float32]:
+    """Power of each frame of the audio."""
+    n_frames = len(audio) // _FRAME
+    frames = audio[: n_frames * _FRAME].reshape(n_frames, _FRAME)
+    power: npt.NDArray[np.float32] = np.einsum("ij,ij->i", frames, frames)
+    return power
+
+
+def _by_utterance(pieces: list[_Piece]) -> list[list[_Piece]]:
+    """Pieces of one recording that belong to one time of saying it, in the order of the audio."""
+    groups: list[list[_Piece]] = []
+    for piece in sorted(pieces, key=lambda one: one.at):
+        for group in groups:
+            if piece.goes_on(group[0]):
+                group.append(piece)
+                break
+        else:
+            groups.append([piece])
+    return groups
+
+
+def _understood(
+    group: list[_Piece], explained: Mask, power: npt.NDArray[np.float32]
+) -> Heard | None:
+    """What one time of saying a phrase amounts to; None where too little of it, or something else."""
+    recording = group[0].recording
+    times = np.sum([piece.heard for piece in group], axis=0)
+    covered = times > 0
+    first, last = int(covered.argmax()), len(covered) - int(covered[::-1].argmax())
+    product = energy = 0.0
+    left = covered.copy()
+    for piece in group:  # each frame counts once
+        chosen = piece.heard & left
+        left &= ~piece.heard
+        product += float(piece.product[chosen].sum())
+        energy += float(piece.power[chosen].sum())
+    score = product / float(np.sqrt(recording.power.sum() * energy))
+    words = _words(recording.text, covered)
+    if score < _LEAST_SCORE or words == "…":
+        return None
+    before, after = min(group, key=_begin), max(group, key=_end)
+    other = _something_else(before, range(first), explained, power)
+    other += _something_else(after, range(last, len(covered)), explained, power)
+    if other > max(_LEAST_OTHER_FRAMES, _MOST_OTHER * covered.sum()):
+        return None
+    return Heard(
+        text=recording.text,
+        words=words,
+        phrase_id=recording.phrase_id,
+        score=min(1.0, score),
+        begins_ms=max(0, _begin(before)) * 1000 // _RATE_HZ,
+        ends_ms=min(_end(after), len(explained)) * 1000 // _RATE_HZ,
+        missing_start_ms=first * _FRAME_MS if recording.loud[:first].any() else 0,
+        missing_end_ms=(len(covered) - last) * _FRAME_MS if recording.loud[last:].any() else 0,
+        holes_ms=_holes_ms(recording, covered[first:last], first),
+        repeated_ms=_repeated_ms(group),
+    )
+
+
+def _holes_ms(recording: _Recording, covered: Mask, first: int) -> int:
+    """How much is missing inside; a pause at the edge of a hole may have been there, so it is not."""
+    n_frames = 0
+    for begin, end in _runs(~covered):
+        loud = np.flatnonzero(recording.loud[first + begin : first + end])
+        n_frames += int(loud[-1] - loud[0]) + 1 if len(loud) else 0
+    return n_frames * _FRAME_MS
+
+
+def _repeated_ms(group: Sequence[_Piece]) -> int:
+    """How much was there twice, pauses included where the pieces follow each other at once."""
+    n_samples = 0
+    by_time = sorted(group, key=_begin)
+    for before, after in itertools.pairwise(by_time):
+        doubled = int((before.heard & after.heard).sum()) * _FRAME
+        at_once = _begin(after) - _end(before) < 5 * _FRAME
+        n_samples += max(doubled, after.at - before.at) if doubled and at_once else doubled
+    return n_samples * 1000 // _RATE_HZ
+
+
+def _begin(piece: _Piece) -> int:
+    """The sample of the audio where a piece begins to be heard."""
+    return piece.at + int(piece.heard.argmax()) * _FRAME
+
+
+def _end(piece: _Piece) -> int:
+    return piece.at + (len(piece.heard) - int(piece.heard[::-1].argmax())) * _FRAME
+
+
+def _something_else(
+    piece: _Piece, frames: range, explained: Mask, power: npt.NDArray[np.float32]
+) -> int:
+    """In how many of a piece's frames the audio has other, unexplained speech instead."""
+    n_other = 0
+    least = _QUIET * float(piece.recording.power.mean())
+    for frame in frames:
+        begin = piece.at + frame * _FRAME
+        if piece.recording.loud[frame] and 0 <= begin < len(explained):
+            heard_there = power[min(begin // _FRAME, len(power) - 1)]
+            n_other += bool(heard_there > least and not explained[begin])
+    return n_other
+
+
+def _words(text: str, covered: Mask) -> str:
+    """The words that were there for at least half; where they stand is estimated by letters."""
+    words = text.split()
+    n_letters = sum(len(word) for word in words)
+    kept: list[str] = []
+    begin = 0.0
+    for word in words:
+        end = begin + len(covered) * len(word) / n_letters
+        if covered[int(begin) : max(int(begin) + 1, int(end))].mean() >= 0.5:
+            kept.append(word)
+        elif not kept or kept[-1] != "…":
+            kept.append("…")
+        begin = end
+    return " ".join(kept)

@@ -1,0 +1,89 @@
+"""What the generations of Nova Sonic do differently, as switches.
+
+Where field reports contradict each other, the default is the documented or the stricter behaviour
+and the other one is an option: `dataclasses.replace(PROFILES["nova-2"], idle_limit_s=295)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["PROFILES", "Profile"]
+
+_SHARED_VOICES: Final = (
+    "matthew tiffany amy lupe carlos ambre florian lennart beatrice lorenzo".split()
+)
+_V1_VOICES: Final = frozenset({*_SHARED_VOICES, "greta"})
+_NOVA_2_VOICES: Final = frozenset(
+    {*_SHARED_VOICES, "olivia", "kiara", "arjun", "tina", "carolina", "leo"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How one generation of the service behaves.
+
+    Attributes:
+        name: What it is selected by.
+        model_id: The model that behaves so.
+        voices: The `voiceId`s that it knows.
+        typed_text_answered: Whether an interactive text makes the model speak.
+        takes_turn_detection: Whether `turnDetectionConfiguration` decides how long it waits.
+        refuses_flat_endpointing: Whether `endpointingSensitivity` right under `sessionStart` is
+            an error.
+        idle_limit_s: Longest time without audio or interactive content; 295 s has been seen since
+            the middle of 2026, 55 s is the documented wording.
+        silence_is_activity: Whether silent audio resets that clock. Contested; most say it does.
+        audio_during_tool: Whether audio may be sent while a tool's result is awaited. One team saw
+            it refused by 2.5; every other source says that it may.
+        announces_speech_end: Whether `userSpeechEnd` is sent.
+        max_history_part_bytes: Largest `textInput` of the history, in UTF-8.
+        max_history_bytes: Largest history.
+        max_history_turns: Most blocks of history, or `None`.
+
+    Source: Nova and Nova 2 user guides; the speech model's field reports where those are silent.
+    """
+
+    name: str
+    model_id: str
+    voices: frozenset[str] = _NOVA_2_VOICES
+    typed_text_answered: bool = True
+    takes_turn_detection: bool = True
+    refuses_flat_endpointing: bool = True
+    idle_limit_s: float = 55.0
+    silence_is_activity: bool = True
+    audio_during_tool: bool = True
+    announces_speech_end: bool = False
+    max_history_part_bytes: int = 1024
+    max_history_bytes: int = 40 * 1024
+    max_history_turns: int | None = None
+
+
+PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            Profile(
+                name="v1",
+                model_id="amazon.nova-sonic-v1:0",
+                voices=_V1_VOICES,
+                typed_text_answered=False,
+                takes_turn_detection=False,
+                refuses_flat_endpointing=False,
+                idle_limit_s=59.0,
+                max_history_turns=40,
+            ),
+            Profile(name="nova-2", model_id="amazon.nova-2-sonic-v1:0"),
+            Profile(
+                name="nova-2.5",
+                model_id="amazon.nova-2-5-sonic-v1:0",
+                idle_limit_s=295.0,
+                announces_speech_end=True,
+            ),
+        )
+    }
+)
+"""The known profiles by name."""

@@ -1,0 +1,88 @@
+"""Byte pipes to the two sides of a call, and nothing else.
+
+    caller  <--texts-->   CallerTransport   websocket.py, or memory.py in tests
+    Sonic   <--events-->  SonicTransport    bedrock.py, or memory.py in tests
+
+Failures are `TransportError(code, message)`. Codes are the service's exception names (without
+`Exception` or with it, as the service wrote them) or one of ours:
+
+    ConnectionLost  the connection could not be made, or broke; the message says how
+    NoHead          the service did not answer the request in time
+    Ended           the service ended the stream without being asked and without a reason
+    SendTimeout     the service has stopped reading
+    Undecodable     a frame was broken; nothing after it can be read
+    NoCredentials   there is nothing to sign with
+    Closed          the transport was used after `close`: for the shell, the end it asked for
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["CallerTransport", "SonicConnector", "SonicTransport"]
+
+
+class SonicTransport(Protocol):
+    """One bidirectional stream. Use: `open`, then `send` and `receive` side by side, then `close`.
+
+    `send` may be called before `head` has answered. Any method may be cancelled at any time; the
+    stream stays usable. Only one task may wait in `receive`.
+    """
+
+    async def open(self) -> None:
+        """Connect and send the request. Bounded in time.
+
+        Raises:
+            TransportError: If there is no connection.
+        """
+
+    async def head(self) -> None:
+        """Wait until the service has accepted the stream. Bounded in time.
+
+        Raises:
+            TransportError: If it refused, or did not answer.
+        """
+
+    async def send(self, payload: bytes) -> None:
+        """Send one JSON event; returns at once unless the service reads too slowly. Bounded.
+
+        Raises:
+            TransportError: If it cannot be sent any more.
+        """
+
+    async def receive(self) -> bytes | None:
+        """Wait, without bound, for the next JSON event; None is the end that we asked for.
+
+        Raises:
+            TransportError: If the stream ended in any other way. Every later call raises it again.
+        """
+
+    async def close_input(self) -> None:
+        """Say that nothing more will be sent. What the service still has to say can be received."""
+
+    async def close(self) -> None:
+        """Let go of the stream, bounded. Never raises; may be called at any time, and again."""
+
+
+class SonicConnector(Protocol):
+    """Makes transports for new streams."""
+
+    def connect(self) -> SonicTransport:
+        """Give a transport that has not been opened yet."""
+
+
+class CallerTransport(Protocol):
+    """One websocket, from either end of it."""
+
+    async def recv(self) -> str | bytes | None:
+        """Wait for the next message; None once the socket is closed, for whatever reason."""
+
+    async def send(self, text: str) -> None:
+        """Send one text message; waits while the peer reads too slowly.
+
+        Raises:
+            TransportError: If the socket is closed.
+        """
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket, bounded. Never raises; may be called again."""

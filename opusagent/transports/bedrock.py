@@ -1,0 +1,242 @@
+"""Nova Sonic streams on the AWS SDK: `AsyncBedrockRuntimeClient`, one for each stream.
+
+What the SDK leaves to its user is done here: credentials are found before it is called (a resolver
+that fails hangs it), every wait but the reader's is bounded, each stream has its own connection and
+its own pinned key, and no exception is left for the garbage collector to report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
+from aws_sdk_bedrock_runtime.config import AsyncBedrockRuntimeConfig
+from aws_sdk_bedrock_runtime.models import (
+    BidirectionalInputPayloadPart,
+    InvokeModelWithBidirectionalStreamInputChunk,
+    InvokeModelWithBidirectionalStreamOperationInput,
+)
+
+from opusagent.errors import ConfigError, TransportError
+from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
+from opusagent.transports.credentials import Credentials, Pinned
+from opusagent.transports.http2 import Exchange, Http2Connector
+
+if TYPE_CHECKING:
+    from opusagent.transports.bedrock_protocol import Publisher, Receiver
+
+__all__ = ["BedrockConnector", "BedrockTransport", "Limits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a step may take, in seconds."""
+
+    connect_s: float = 3.0
+    head_s: float = 10.0
+    send_s: float = 5.0
+    close_s: float = 2.0
+
+
+class BedrockConnector:
+    """Opens streams to one model. One for a process; belongs to its event loop."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        model_id: str,
+        credentials: Credentials,
+        utcnow: Callable[[], datetime],
+        endpoint: str | None = None,
+        ca_file: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            region: The AWS region, also of the signatures.
+            model_id: E.g. `amazon.nova-2-sonic-v1:0`.
+            credentials: Asked for each stream.
+            utcnow: The clock of the signatures.
+            endpoint: An `https://` URL in place of the region's own.
+            ca_file: PEM certificates in place of the system's.
+            limits: How long each step may take.
+
+        Raises:
+            ConfigError: If the endpoint is no HTTPS URL or `ca_file` cannot be used.
+        """
+        if endpoint is not None and not endpoint.startswith("https://"):
+            raise ConfigError(
+                f"AWS_ENDPOINT_URL_BEDROCK_RUNTIME: {endpoint!r} must begin with https:// "
+                "(streams need HTTP/2, which is agreed upon in TLS)"
+            )
+        self._region = region
+        self._model_id = model_id
+        self._credentials = credentials
+        self._utcnow = utcnow
+        self._endpoint = endpoint
+        self._limits = limits or Limits()
+        self._http2 = Http2Connector(ca_file=ca_file, connect_s=self._limits.connect_s)
+        self._config: AsyncBedrockRuntimeConfig | None = None
+
+    def connect(self) -> BedrockTransport:
+        """Give a transport for a new stream."""
+        return BedrockTransport(self)
+
+    async def handshake(self) -> None:
+        """Look whether Bedrock can be reached: TCP and TLS, no request, nothing billed.
+
+        Raises:
+            TransportError: If it cannot.
+        """
+        url = urlsplit(self._endpoint or f"https://bedrock-runtime.{self._region}.amazonaws.com")
+        exchange = Exchange()
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                self._http2.connect(exchange, url.hostname or "", url.port or 443)
+                await exchange.connected()
+        except TimeoutError:
+            raise TransportError("ConnectionLost", "no connection in time") from None
+        finally:
+            await exchange.close(limit_s=self._limits.close_s)
+
+    @property
+    def limits(self) -> Limits:
+        """How long each step may take."""
+        return self._limits
+
+    async def invoke(self, exchange: Exchange) -> Any:
+        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`.
+
+        Raises:
+            TransportError: `NoCredentials`.
+        """
+        pinned = await self._credentials.get()
+
+        def for_this_stream(config: AsyncBedrockRuntimeConfig) -> None:
+            config.transport = StreamTransport(self._http2, exchange)
+            config.aws_credentials_identity_resolver = PinnedResolver(pinned)
+            config.protocol = StreamProtocol(
+                exchange=exchange,
+                pinned=pinned,
+                region=self._region,
+                send_s=self._limits.send_s,
+                utcnow=self._utcnow,
+            )
+
+        client = AsyncBedrockRuntimeClient(await self._base_config(), plugins=[for_this_stream])
+        request = InvokeModelWithBidirectionalStreamOperationInput(model_id=self._model_id)
+        return await client.invoke_model_with_bidirectional_stream(request)
+
+    async def _base_config(self) -> AsyncBedrockRuntimeConfig:
+        """Give what all clients begin with; the SDK copies it for each."""
+        if self._config is None:
+            self._config = await AsyncBedrockRuntimeConfig.resolve(
+                region=self._region, endpoint_uri=self._endpoint, transport=None
+            )
+        return self._config
+
+
+class BedrockTransport:
+    """One stream; see `SonicTransport`. Made by `BedrockConnector.connect`."""
+
+    def __init__(self, connector: BedrockConnector) -> None:
+        self._connector = connector
+        self._limits = connector.limits
+        self._exchange: Exchange | None = None
+        self._publisher: Publisher | None = None
+        self._receiver: Receiver | None = None
+        self._output: asyncio.Future[Any] | None = None
+        self._is_ending = False
+
+    async def open(self) -> None:
+        """Connect and send the request.
+
+        Raises:
+            TransportError: `NoCredentials` or `ConnectionLost`.
+        """
+        self._exchange = exchange = Exchange()
+        stream = await self._connector.invoke(exchange)
+        self._publisher = stream.input_stream
+        self._output = asyncio.ensure_future(stream.await_output())
+        self._output.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                await exchange.requested()
+        except TimeoutError:
+            raise TransportError("ConnectionLost", "no connection in time") from None
+
+    async def head(self) -> None:
+        """Wait until the service has accepted the stream.
+
+        Raises:
+            TransportError: If it refused (the code is its error type), or `NoHead`.
+        """
+        if self._output is None:
+            raise TransportError("ConnectionLost", "not open")
+        done, _ = await asyncio.wait((self._output,), timeout=self._limits.head_s)
+        if not done:
+            raise TransportError("NoHead", f"no answer within {self._limits.head_s} s")
+        error = self._output.exception()
+        if error is not None:
+            # The SDK wraps what is not its own.
+            cause = error if isinstance(error, TransportError) else error.__cause__
+            if isinstance(cause, TransportError):
+                raise cause
+            raise TransportError(type(error).__name__, str(error)) from error
+        _, self._receiver = self._output.result()
+
+    async def send(self, payload: bytes) -> None:
+        """Send one JSON event.
+
+        Raises:
+            TransportError: `ConnectionLost`, `SendTimeout`, or `Closed` after `close_input`.
+        """
+        if self._publisher is None:
+            raise TransportError("ConnectionLost", "not open")
+        await self._publisher.send(
+            InvokeModelWithBidirectionalStreamInputChunk(
+                value=BidirectionalInputPayloadPart(bytes_=payload)
+            )
+        )
+
+    async def receive(self) -> bytes | None:
+        """Wait for the next JSON event; waits for the head first if nobody has.
+
+        Raises:
+            TransportError: If the stream ended and we had not asked for it; for any exception.
+        """
+        if self._receiver is None:
+            await self.head()
+        assert self._receiver is not None
+        try:
+            event = await self._receiver.receive()
+        except TransportError as error:
+            if self._is_ending and error.code in ("ConnectionLost", "Closed"):
+                return None
+            raise
+        if event is not None:
+            payload: bytes = event.value.bytes_
+            return payload
+        if self._is_ending:
+            return None
+        raise TransportError("Ended", "the service ended the stream")
+
+    async def close_input(self) -> None:
+        """End the input. What the service still has to say can be received."""
+        self._is_ending = True
+        if self._publisher is not None:
+            await self._publisher.close()
+
+    async def close(self) -> None:
+        """Close the connection, within `Limits.close_s`."""
+        self._is_ending = True
+        if self._exchange is not None:
+            await self._exchange.close(limit_s=self._limits.close_s)

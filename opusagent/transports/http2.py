@@ -1,0 +1,342 @@
+"""One HTTP/2 request with both bodies open, on the AWS common runtime (CRT) and its own thread.
+
+The CRT calls back on its thread for every body chunk and every finished write. Waking the event
+loop costs more than the work itself: so a chunk is put down where the loop will find it, and the
+loop is woken only while somebody waits. Nobody ever awaits (and so nobody can cancel) a future of
+the CRT, which would raise inside native code.
+
+    CRT's thread   chunk -> deque -> wake, if the reader waits      head, end, loss -> the loop
+    event loop     chunk()           write() -> wait_for_room()     close()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future as CrtFuture
+from functools import cache, partial
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from awscrt import http, io
+from awscrt.exceptions import AwsCrtError
+
+from opusagent.errors import ConfigError, TransportError
+
+__all__ = ["Exchange", "Head", "Http2Connector"]
+
+MAX_IN_FLIGHT_BYTES: Final = 128 * 1024
+"""What may be handed to the CRT and not be written yet: 64 kB of window, and as much again."""
+
+type Head = tuple[int, list[tuple[str, str]]]
+"""Status and headers of a response."""
+
+
+@cache
+def _bootstrap() -> io.ClientBootstrap:
+    """Give the process's one CRT event loop: one thread for all streams, made at first use."""
+    group = io.EventLoopGroup(1)
+    return io.ClientBootstrap(group, io.DefaultHostResolver(group))
+
+
+class Http2Connector:
+    """Starts exchanges, each on a connection of its own.
+
+    So a connection that fails takes one stream with it, and calls that start together do not race
+    for one. The TLS context, which is expensive, and the CRT's thread are shared.
+    """
+
+    def __init__(self, *, ca_file: Path | None, connect_s: float) -> None:
+        """Load the certificates.
+
+        Args:
+            ca_file: PEM certificates to trust in place of the system's.
+            connect_s: The limit for TCP, in seconds.
+
+        Raises:
+            ConfigError: If `ca_file` cannot be used.
+        """
+        options = io.TlsContextOptions()
+        options.alpn_list = ["h2"]
+        try:
+            if ca_file is not None:
+                options.override_default_trust_store(ca_file.read_bytes())
+            self._tls = io.ClientTlsContext(options)
+        except OSError as error:
+            raise ConfigError(f"AWS_CA_BUNDLE: cannot read {ca_file}: {error.strerror}") from error
+        except AwsCrtError as error:
+            raise ConfigError(f"AWS_CA_BUNDLE: no usable certificates in {ca_file}") from error
+        self._socket_options = io.SocketOptions()
+        self._socket_options.connect_timeout_ms = int(connect_s * 1000)
+        self._socket_options.keep_alive = True
+
+    def connect(self, exchange: Exchange, host: str, port: int) -> None:
+        """Begin to connect; `exchange.connected` waits for it."""
+        tls = self._tls.new_connection_options()
+        tls.set_server_name(host)
+        http.Http2ClientConnection.new(
+            host_name=host,
+            port=port,
+            bootstrap=_bootstrap(),
+            socket_options=self._socket_options,
+            tls_connection_options=tls,
+        ).add_done_callback(exchange.on_connected)
+
+
+class _Phase(enum.Enum):
+    CONNECTING = enum.auto()
+    CONNECTED = enum.auto()
+    REQUESTED = enum.auto()
+    REMOTE_ENDED = enum.auto()  # the response is complete; the request may go on
+    OVER = enum.auto()
+
+
+class Exchange:
+    """A request and its response, both streaming. Belongs to the event loop it was made on.
+
+    Every failure is `TransportError("ConnectionLost", the CRT's name for it)`.
+    """
+
+    def __init__(self) -> None:
+        """Prepare; `Http2Connector.connect` begins."""
+        self._loop = asyncio.get_running_loop()
+        self._phase = _Phase.CONNECTING
+        self._error: TransportError | None = None
+        self._connection: http.Http2ClientConnection | None = None
+        self._stream: http.Http2ClientStream | None = None
+        self._connected: asyncio.Future[None] = self._quiet_future()
+        self._requested: asyncio.Future[None] = self._quiet_future()
+        self._responded: asyncio.Future[Head] = self._quiet_future()
+        self._shut: asyncio.Future[None] = self._quiet_future()
+        self._in_flight = 0
+        self._writes: deque[tuple[CrtFuture[None], int]] = deque()
+        # These three are touched by both threads, each step of it atomic.
+        self._chunks: deque[bytes] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._wake_is_due = False
+
+    async def connected(self) -> None:
+        """Wait for TCP and TLS.
+
+        Raises:
+            TransportError: If there will be no connection.
+        """
+        await asyncio.shield(self._connected)
+
+    async def requested(self) -> None:
+        """Wait until the request head is on its way, from when on `write` can be used.
+
+        Raises:
+            TransportError: If the connection is lost before that.
+        """
+        await asyncio.shield(self._requested)
+
+    async def head(self) -> Head:
+        """Wait for the response head.
+
+        Raises:
+            TransportError: If the connection is lost before it came.
+        """
+        return await asyncio.shield(self._responded)
+
+    def request(self, request: http.HttpRequest) -> None:
+        """Send the request head; the body follows with `write`.
+
+        Raises:
+            TransportError: If the connection is gone.
+        """
+        if self._connection is None or self._phase is not _Phase.CONNECTED:
+            raise self._gone()
+        try:
+            stream = self._connection.request(
+                request,
+                on_response=self._on_response,
+                on_body=self._on_body,
+                manual_write=True,
+            )
+            stream.completion_future.add_done_callback(self._on_complete)
+            stream.remote_end_stream_future.add_done_callback(self._on_remote_end)
+            stream.activate()
+        except AwsCrtError as error:
+            self._fail(_lost(error))
+            raise self._gone() from error
+        self._stream = stream
+        self._phase = _Phase.REQUESTED
+        _resolve(self._requested)
+
+    def write(self, data: bytes, *, end: bool = False) -> None:
+        """Queue a part of the request body. Order is kept; see `wait_for_room`.
+
+        Raises:
+            TransportError: If the connection is gone.
+        """
+        if self._stream is None or self._phase is _Phase.OVER:
+            raise self._gone()
+        try:
+            future = self._stream.write_data(BytesIO(data), end)
+        except AwsCrtError as error:
+            raise _lost(error) from error
+        self._writes.append((future, len(data)))
+        self._in_flight += len(data)
+        self._forget_finished_writes()
+
+    async def wait_for_room(self) -> None:
+        """Wait while too much is queued, without bound. Never waits once the connection is gone."""
+        while self._in_flight > MAX_IN_FLIGHT_BYTES and self._phase is not _Phase.OVER:
+            written: asyncio.Future[None] = self._loop.create_future()
+            self._writes[0][0].add_done_callback(partial(self._on_written, written))
+            await written
+            self._forget_finished_writes()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `wait_for_room` would return at once."""
+        return self._in_flight <= MAX_IN_FLIGHT_BYTES
+
+    async def chunk(self) -> bytes | None:
+        """Wait for the next part of the response body, without bound; None when it is complete.
+
+        Raises:
+            TransportError: If the connection is lost, after everything that came before.
+        """
+        while True:
+            if self._chunks:
+                return self._chunks.popleft()
+            if self._phase is _Phase.REMOTE_ENDED:
+                return None
+            if self._error is not None:
+                raise self._error
+            self._reader = self._loop.create_future()
+            try:
+                # Look again, now that the CRT's thread can see that somebody waits.
+                if not self._chunks:
+                    await self._reader
+            finally:
+                self._reader = None
+
+    async def close(self, *, limit_s: float) -> None:
+        """Close the connection and wait for that, at most `limit_s` seconds."""
+        self._fail(TransportError("Closed"))
+        if self._connection is not None:
+            self._connection.close()
+            await asyncio.wait((self._shut,), timeout=limit_s)
+            self._connection = None
+
+    # On the CRT's thread:
+
+    def on_connected(self, future: CrtFuture[http.Http2ClientConnection]) -> None:
+        """Take the outcome of connecting; for `Http2Connector`."""
+        error = future.exception()
+        if error is not None:
+            self._post(partial(self._fail, _lost(error)))
+        elif not self._post(partial(self._connect, future.result())):
+            future.result().close()
+
+    def _on_response(self, *, status_code: int, headers: list[tuple[str, str]], **_: object) -> None:
+        self._post(partial(_resolve_with, self._responded, (status_code, headers)))
+
+    def _on_body(self, *, chunk: bytes, **_: object) -> None:
+        self._chunks.append(chunk)
+        if self._reader is not None and not self._wake_is_due:
+            self._wake_is_due = True
+            self._post(self._wake)
+
+    def _on_written(self, waiter: asyncio.Future[None], _: CrtFuture[None]) -> None:
+        self._post(partial(_resolve, waiter))
+
+    def _on_remote_end(self, future: CrtFuture[None]) -> None:
+        if future.exception() is None:
+            self._post(self._remote_end)
+
+    def _on_complete(self, future: CrtFuture[int]) -> None:
+        error = future.exception()
+        lost = _lost(error) if error is not None else TransportError("ConnectionLost", "completed")
+        self._post(partial(self._complete, lost))
+
+    def _on_shutdown(self, future: CrtFuture[None]) -> None:
+        self._post(partial(self._shut_down, _lost(future.exception())))
+
+    def _post(self, callback: Callable[[], None]) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            return False  # the loop is closed: nobody is left to tell
+        return True
+
+    # On the event loop:
+
+    def _connect(self, connection: http.Http2ClientConnection) -> None:
+        if self._phase is _Phase.OVER:
+            connection.close()
+            return
+        self._connection = connection
+        self._phase = _Phase.CONNECTED
+        connection.shutdown_future.add_done_callback(self._on_shutdown)
+        _resolve(self._connected)
+
+    def _remote_end(self) -> None:
+        if self._phase is _Phase.REQUESTED:
+            self._phase = _Phase.REMOTE_ENDED
+        self._wake()
+
+    def _complete(self, error: TransportError) -> None:
+        self._stream = None
+        if self._phase is not _Phase.REMOTE_ENDED:
+            self._fail(error)
+
+    def _shut_down(self, error: TransportError) -> None:
+        _resolve(self._shut)
+        if self._phase is not _Phase.REMOTE_ENDED:
+            self._fail(error)
+
+    def _fail(self, error: TransportError) -> None:
+        if self._error is None:
+            self._error = error
+        self._phase = _Phase.OVER
+        self._in_flight = 0
+        self._writes.clear()
+        for future in (self._connected, self._requested, self._responded):
+            if not future.done():
+                future.set_exception(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._wake_is_due = False
+        if self._reader is not None:
+            _resolve(self._reader)
+
+    def _forget_finished_writes(self) -> None:
+        while self._writes and self._writes[0][0].done():
+            self._in_flight -= self._writes.popleft()[1]
+
+    def _gone(self) -> TransportError:
+        return self._error or TransportError("ConnectionLost", "not connected")
+
+    def _quiet_future[T](self) -> asyncio.Future[T]:
+        """Make a future whose error need not be looked at."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _resolve_with[T](future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _lost(error: BaseException | None) -> TransportError:
+    match error:
+        case AwsCrtError():
+            return TransportError("ConnectionLost", f"{error.name}: {error.message}")
+        case None:
+            return TransportError("ConnectionLost", "the connection was closed")
+        case _:
+            return TransportError("ConnectionLost", repr(error))
