@@ -24,8 +24,8 @@ class Decoder:
     def __init__(self, source: MediaFormat) -> None:
         self._mulaw = source.encoding is Encoding.MULAW
         self._wav = source.is_wav
-        self._in_header = source.is_wav
-        self._held = b""
+        self._header: bytes | None = b"" if source.is_wav else None  # None: past the header
+        self._half = b""
 
     def feed(self, data: bytes) -> bytes:
         """PCM of `data`, whole samples only; the same object where nothing has to be done."""
@@ -33,25 +33,23 @@ class Decoder:
             data = self._without_header(data)
         if self._mulaw:
             return audioop.ulaw2lin(data, 2)
-        if self._held:
-            data, self._held = self._held + data, b""
+        if self._half:
+            data, self._half = self._half + data, b""
         if len(data) & 1:
-            data, self._held = data[:-1], data[-1:]
+            data, self._half = data[:-1], data[-1:]
         return data
 
     def _without_header(self, data: bytes) -> bytes:
-        if self._in_header:
-            data, self._held = self._held + data, b""
-        elif data.startswith(b"RIFF"):
-            self._in_header = True
-            self._held = b""  # half a sample of the file before has no other half
-        if self._in_header:
-            length = riff.header_length(data)
-            if length is None:
-                self._held = data
-                return b""
-            self._in_header = False
-            return data[length:]
+        if self._header is None:
+            if not data.startswith(b"RIFF"):
+                return data
+            self._header = b""
+            self._half = b""  # half a sample of the file before has no other half
+        self._header += data
+        length = riff.header_length(self._header)
+        if length is None:
+            return b""
+        data, self._header = self._header[length:], None
         return data
 
 
@@ -64,14 +62,14 @@ class Encoder:
     def __init__(self, target: MediaFormat) -> None:
         self._mulaw = target.encoding is Encoding.MULAW
         self._header = riff.stream_header(target) if target.is_wav else b""
-        self._held = b""
+        self._half = b""
 
     def feed(self, pcm: bytes) -> bytes:
         """The wire's bytes for `pcm`; the same object where nothing has to be done."""
-        if self._held:
-            pcm, self._held = self._held + pcm, b""
+        if self._half:
+            pcm, self._half = self._half + pcm, b""
         if len(pcm) & 1:
-            pcm, self._held = pcm[:-1], pcm[-1:]
+            pcm, self._half = pcm[:-1], pcm[-1:]
         if not pcm:
             return b""
         data = audioop.lin2ulaw(pcm, 2) if self._mulaw else pcm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opusagent.audio.convert import Decoder
 from opusagent.audio.formats import MediaFormat
-from opusagent.audiocodes.events import CallerAudio, UserStreamClosed, UserStreamOpened
+from opusagent.audiocodes.events import CallerAudio, CallerEvent, UserStreamClosed, UserStreamOpened
 
 __all__ = ["CallerStream"]
 
@@ -38,23 +38,21 @@ class CallerStream:
         if self._followed is None:
             self._followed = _CALLER
 
-    def start(self, participant: str | None) -> list[UserStreamOpened]:
+    def start(self, participant: str | None) -> list[CallerEvent]:
         """A stream starts, perhaps again."""
         if not self._follow(participant):
             return []
         self._decoder = Decoder(self._media_format)  # a new stream begins on a whole sample
         return self._opened()
 
-    def stop(self, participant: str | None) -> list[UserStreamClosed]:
+    def stop(self, participant: str | None) -> list[CallerEvent]:
         """A stream stops; it need not have been started."""
         if not self._open or (participant and participant != self._followed):
             return []
         self._open = False
         return [UserStreamClosed()]
 
-    def chunk(
-        self, data: bytes, participant: str | None = None
-    ) -> list[UserStreamOpened | CallerAudio]:
+    def chunk(self, data: bytes, participant: str | None = None) -> list[CallerEvent]:
         """Audio came. Without a start before it, it counts as one: so it may be after a resume."""
         if not self._follow(participant) or not (pcm := self._decoder.feed(data)):
             return []
@@ -62,7 +60,7 @@ class CallerStream:
             return [CallerAudio(pcm)]
         return [*self._opened(), CallerAudio(pcm)]
 
-    def _opened(self) -> list[UserStreamOpened]:
+    def _opened(self) -> list[CallerEvent]:
         if self._open:
             return []
         self._open = True

@@ -40,7 +40,7 @@ Audio = Annotated[
     Field(max_length=MAX_CHUNK_BYTES),
     PlainSerializer(_base64, return_type=str, when_used="json"),
 ]
-Text = Annotated[str, BeforeValidator(_none_is_empty), Field(coerce_numbers_to_str=True)]
+Text = Annotated[str, Field(coerce_numbers_to_str=True), BeforeValidator(_none_is_empty)]
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 # Two pages of the vendor disagree about the key; `participant` is what its SDK sends.
 Participant = Annotated[

@@ -114,7 +114,7 @@ class AudioCodesProtocol:
         message = parse(text)
         if isinstance(message, messages.UserStreamChunk) and self._phase in _LIVE:
             self._check_conversation(message)
-            return [*self._caller.chunk(message.audio_chunk, message.participant)]
+            return self._caller.chunk(message.audio_chunk, message.participant)
         if isinstance(message, UnknownMessage):
             return [message]
         self._check_order(message)
@@ -133,10 +133,10 @@ class AudioCodesProtocol:
                 return self._receive_activities(activities)
             case messages.UserStreamStart(participant=participant):
                 self._send(messages.UserStreamStarted(participant=participant))
-                return [*self._caller.start(participant)]
+                return self._caller.start(participant)
             case messages.UserStreamStop(participant=participant):
                 self._send(messages.UserStreamStopped(participant=participant))
-                return [*self._caller.stop(participant)]
+                return self._caller.stop(participant)
             case _:
                 return [UnknownMessage(message.type)]
 

@@ -1,6 +1,6 @@
 """The shell of a call: it runs the core's effects over two transports and decides nothing.
 
-    caller transport --texts--> BaseBridge --inputs--> Call --effects--> BaseBridge --> pipes, texts, timers
+caller transport --texts--> BaseBridge --inputs--> Call --effects--> BaseBridge --> pipes, texts, timers
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class BaseBridge:
         self._tasks: asyncio.TaskGroup
         self._streams: set[asyncio.Task[None]] = set()
         self._running_tools: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
 
     async def run(self, *first: str | bytes) -> CallOutcome:
         """Carry the call to its end.
@@ -246,10 +247,11 @@ class BaseBridge:
         at = self._call.next_timer()
         if at is None:
             self._disarm()
-        elif self._timer is None or at < self._timer.when():
+        elif self._timer is None or at < self._timer_at:
             # A deadline that only moved back is not worth a new timer: it fires early and looks again.
             self._disarm()
-            self._timer = self._loop.call_at(max(at, self._loop.time()), self._fire)
+            self._timer_at = at
+            self._timer = self._loop.call_at(at, self._fire)
 
     def _fire(self) -> None:
         self._timer = None

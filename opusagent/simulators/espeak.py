@@ -15,7 +15,7 @@ import ctypes
 import json
 import sys
 
-import espeakng_loader
+import espeakng_loader  # type: ignore[import-untyped]
 
 _SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000

@@ -11,51 +11,42 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from opusagent.simulators.pieces import (
+    COARSE_HZ,
+    FRAME,
+    FRAME_MS,
+    QUIET,
+    RATE_HZ,
+    Mask,
+    Piece,
+    Recording,
+    align,
+    power_of_frames,
+    runs,
+)
 from opusagent.simulators.resampling import Samples, resample, samples_of
 from opusagent.simulators.voice import Voice
 
 __all__ = ["Heard", "PhraseBook"]
 
-_RATE_HZ: Final = 16_000
-"""Pieces are compared at this rate, whatever rate the stream has."""
 _BAND_HZ: Final = 3_400.0
 """Compared is what a telephone carries."""
-_COARSE_HZ: Final = 4_000
-"""Recordings are searched for at this rate."""
-_FRAME: Final = 160
-"""10 ms at 16 kHz: the grain of everything that is reported."""
-_FRAME_MS: Final = 10
-_ALIKE: Final = 0.75
-"""Correlation from which a frame of audio is the frame of the recording."""
-_LEAST_FRAMES: Final = 6
-"""Frames in a row from which likeness is no chance."""
-_BRIDGED_FRAMES: Final = 2
-"""Frames that are there, only unlike, count as heard up to this many in a row."""
-_HISS: Final = 0.5
-"""Power of a frame's slope against the frame's own, above which it is a hiss: changed by every filter."""
-_QUIET: Final = 0.003
-"""Share of the mean power below which a frame is a pause."""
-_PRESENT: Final = 0.1
-"""Share of a frame's power that must be there for a distorted frame to count."""
+_SEARCH_SIZE: Final = 1 << 15
+"""Samples that are searched at once, audio and longest phrase together: 8 s; more where needed."""
+_CANDIDATES: Final = 24
+_MOST_PIECES: Final = 24
 _GOES_ON: Final = 1.5
+"""Lead of a piece that goes on with a phrase already begun: many phrases end with the same words."""
 _LEAST_SCORE: Final = 0.35
 _MOST_OTHER: Final = 0.25
 """Other speech where a phrase should go on, against what was heard of it: above, it is no clip."""
 _LEAST_OTHER_FRAMES: Final = 25
-_SAME_UTTERANCE: Final = 0.9
-"""Pieces whose beginnings lie within this share of the phrase belong to one saying of it."""
-_CANDIDATES: Final = 24
-_SEARCH_SIZE: Final = 1 << 15
-"""Samples that are searched at once, audio and longest phrase together: 8 s; more where needed."""
-_MOST_PIECES: Final = 24
-
-type Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,48 +85,6 @@ class Heard:
         return max(lost) <= 30
 
 
-@dataclass(slots=True)
-class _Recording:
-    phrase_id: str
-    text: str
-    fine: Samples
-    coarse: Samples
-    frames: npt.NDArray[np.float32] = field(init=False)
-    power: npt.NDArray[np.float32] = field(init=False)
-    loud: Mask = field(init=False)
-    hiss: Mask = field(init=False)
-
-    def __post_init__(self) -> None:
-        n_frames = -(-len(self.fine) // _FRAME)
-        padded = np.zeros(n_frames * _FRAME, dtype=np.float32)
-        padded[: len(self.fine)] = self.fine
-        self.frames = padded.reshape(n_frames, _FRAME)
-        self.power = np.einsum("ij,ij->i", self.frames, self.frames)
-        self.loud = self.power > _QUIET * self.power.mean()
-        slopes = np.diff(self.frames, axis=1)
-        self.hiss = np.einsum("ij,ij->i", slopes, slopes) > _HISS * self.power
-
-    def __len__(self) -> int:
-        return len(self.power)
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A recording found in the audio: its frame 0 would be at sample `at`; `heard` of it is there."""
-
-    recording: _Recording
-    at: int
-    heard: Mask
-    product: npt.NDArray[np.float32]
-    power: npt.NDArray[np.float32]
-    weight: float
-
-    def goes_on(self, other: _Piece) -> bool:
-        """Whether both belong to one saying of a phrase."""
-        near = abs(self.at - other.at) < _SAME_UTTERANCE * self.recording.frames.size
-        return near and self.recording is other.recording
-
-
 class PhraseBook:
     """Recordings of phrases, to be recognised in audio."""
 
@@ -146,14 +95,14 @@ class PhraseBook:
             phrases: Text by the phrase's name.
             voice: Whose phrases they are: another voice saying the same is not understood.
         """
-        voice.prepare(phrases.values(), _RATE_HZ)
-        self._recordings: list[_Recording] = []
+        voice.prepare(phrases.values(), RATE_HZ)
+        self._recordings: list[Recording] = []
         for phrase_id, text in phrases.items():
-            sound = samples_of(voice.speak(text, _RATE_HZ))
+            sound = samples_of(voice.speak(text, RATE_HZ))
             if len(sound):
-                fine = resample(sound, _RATE_HZ, _RATE_HZ, below_hz=_BAND_HZ)
-                coarse = resample(fine, _RATE_HZ, _COARSE_HZ)
-                self._recordings.append(_Recording(phrase_id, text, fine, coarse))
+                fine = resample(sound, RATE_HZ, RATE_HZ, below_hz=_BAND_HZ)
+                coarse = resample(fine, RATE_HZ, COARSE_HZ)
+                self._recordings.append(Recording(phrase_id, text, fine, coarse))
         self._longest = max((len(one.coarse) for one in self._recordings), default=0)
         self._spectra: dict[int, npt.NDArray[np.complex64]] = {}
         self._spectra_of(_SEARCH_SIZE)
@@ -168,33 +117,33 @@ class PhraseBook:
         sound = samples_of(pcm)
         if not self._recordings or len(sound) < rate_hz // 20:
             return ()
-        audio = resample(sound, rate_hz, _RATE_HZ, below_hz=_BAND_HZ)
+        audio = resample(sound, rate_hz, RATE_HZ, below_hz=_BAND_HZ)
         pieces, explained = self._explain(audio)
-        power = _loudness(audio)
+        power = power_of_frames(audio)
         found = [_understood(group, explained, power) for group in _by_utterance(pieces)]
         heard = [one for one in found if one is not None]
         return tuple(sorted(heard, key=lambda one: one.begins_ms))
 
-    def _explain(self, audio: Samples) -> tuple[list[_Piece], Mask]:
+    def _explain(self, audio: Samples) -> tuple[list[Piece], Mask]:
         """The pieces of recordings that the audio is made of, and which samples they explain."""
-        pieces: list[_Piece] = []
+        pieces: list[Piece] = []
         explained = np.zeros(len(audio), dtype=np.bool_)
         left = audio.copy()
-        floor = _QUIET * float(np.dot(audio, audio))
+        floor = QUIET * float(np.dot(audio, audio))
         while len(pieces) < _MOST_PIECES and float(np.dot(left, left)) > floor:
             piece = self._best_piece(left, pieces)
             if piece is None:
                 break
             pieces.append(piece)
-            for first, last in _runs(piece.heard):
-                begin, end = max(0, piece.at + first * _FRAME), piece.at + last * _FRAME
+            for first, last in runs(piece.heard):
+                begin, end = max(0, piece.at + first * FRAME), piece.at + last * FRAME
                 explained[begin:end] = True
                 left[begin:end] = 0.0
         return pieces, explained
 
-    def _best_piece(self, audio: Samples, pieces: Sequence[_Piece]) -> _Piece | None:
+    def _best_piece(self, audio: Samples, pieces: Sequence[Piece]) -> Piece | None:
         """What explains most of the audio; phrases begin alike, so what goes on with one has a lead."""
-        coarse = resample(audio, _RATE_HZ, _COARSE_HZ)
+        coarse = resample(audio, RATE_HZ, COARSE_HZ)
         size = max(_SEARCH_SIZE, 1 << (len(coarse) + self._longest - 1).bit_length())
         found = np.fft.irfft(np.fft.rfft(coarse, size) * self._spectra_of(size), size)
         # Two peaks of each recording: the second is there when its halves have come apart.
@@ -204,11 +153,11 @@ class PhraseBook:
                 peak = int(row.argmax())
                 candidates.append((float(row[peak]), index, peak))
                 row[max(0, peak - 20) : peak + 21] = 0.0
-        best: _Piece | None = None
+        best: Piece | None = None
         most = 0.0
         for _, index, peak in sorted(candidates, reverse=True)[:_CANDIDATES]:
             lag = peak if peak < len(coarse) else peak - size
-            piece = _align(self._recordings[index], audio, lag * (_RATE_HZ // _COARSE_HZ))
+            piece = align(self._recordings[index], audio, lag * (RATE_HZ // COARSE_HZ))
             if piece is None:
                 continue
             weight = piece.weight * (_GOES_ON if any(map(piece.goes_on, pieces)) else 1.0)
@@ -228,72 +177,9 @@ class PhraseBook:
         return self._spectra[size]
 
 
-def _align(recording: _Recording, audio: Samples, near: int) -> _Piece | None:
-    """What of a recording is in the audio when it begins within a few samples of `near`."""
-    n_samples = recording.frames.size
-    slack = _RATE_HZ // _COARSE_HZ
-    window = np.zeros(n_samples + 2 * slack, dtype=np.float32)
-    begin, end = max(0, near - slack), min(len(audio), near + n_samples + slack)
-    if end <= begin:
-        return None
-    window[begin - near + slack : end - near + slack] = audio[begin:end]
-    shifts = np.correlate(window, recording.frames.ravel(), mode="valid")
-    shift = int(shifts.argmax())
-    there = window[shift : shift + n_samples].reshape(recording.frames.shape)
-    return _compare(recording, there, near - slack + shift)
-
-
-def _compare(recording: _Recording, there: npt.NDArray[np.float32], at: int) -> _Piece | None:
-    power = np.einsum("ij,ij->i", there, there)
-    product = np.einsum("ij,ij->i", recording.frames, there)
-    alike = recording.loud & (product > _ALIKE * np.sqrt(power * recording.power))
-    present = power > _PRESENT * recording.power
-    heard = _joined(alike, recording.loud & ~(recording.hiss & present), present)
-    weight = float(recording.power[heard].sum())
-    return _Piece(recording, at, heard, product, power, weight) if weight else None
-
-
-def _joined(alike: Mask, telling: Mask, present: Mask) -> Mask:
-    """The frames that count as heard: likeness in a row, and the pauses and hisses in between."""
-    heard = np.zeros(len(alike), dtype=np.bool_)
-    runs: list[tuple[int, int]] = []
-    for first, last in _runs(alike | ~telling):  # the others fit everything
-        found = np.flatnonzero(alike[first:last])
-        if len(found) >= _LEAST_FRAMES:
-            runs.append((first + int(found[0]), first + int(found[-1]) + 1))
-    if not runs:
-        return heard
-    ends = [0, *(last for _, last in runs)]
-    starts = [*(first for first, _ in runs), len(alike)]
-    for first, last in runs:
-        heard[first:last] = True
-    for last, first in zip(ends, starts, strict=True):
-        if _bridged(telling[last:first], present[last:first]):
-            heard[last:first] = True
-    return heard
-
-
-def _bridged(telling: Mask, present: Mask) -> bool:
-    return bool(telling.sum() <= _BRIDGED_FRAMES and not (telling & ~present).any())
-
-
-def _runs(mask: Mask) -> list[tuple[int, int]]:
-    """Where a mask is true, as half-open ranges."""
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
-    return list(zip(edges[::2], edges[1::2], strict=True))
-
-
-def _loudness(audio: Samples) -> npt.NDArray[np.float32]:
-    """Power of each frame of the audio."""
-    n_frames = len(audio) // _FRAME
-    frames = audio[: n_frames * _FRAME].reshape(n_frames, _FRAME)
-    power: npt.NDArray[np.float32] = np.einsum("ij,ij->i", frames, frames)
-    return power
-
-
-def _by_utterance(pieces: list[_Piece]) -> list[list[_Piece]]:
+def _by_utterance(pieces: list[Piece]) -> list[list[Piece]]:
     """Pieces of one recording that belong to one time of saying it, in the order of the audio."""
-    groups: list[list[_Piece]] = []
+    groups: list[list[Piece]] = []
     for piece in sorted(pieces, key=lambda one: one.at):
         for group in groups:
             if piece.goes_on(group[0]):
@@ -305,7 +191,7 @@ def _by_utterance(pieces: list[_Piece]) -> list[list[_Piece]]:
 
 
 def _understood(
-    group: list[_Piece], explained: Mask, power: npt.NDArray[np.float32]
+    group: list[Piece], explained: Mask, power: npt.NDArray[np.float32]
 ) -> Heard | None:
     """What one time of saying a phrase amounts to; None where too little of it, or something else."""
     recording = group[0].recording
@@ -333,54 +219,54 @@ def _understood(
         words=words,
         phrase_id=recording.phrase_id,
         score=min(1.0, score),
-        begins_ms=max(0, _begin(before)) * 1000 // _RATE_HZ,
-        ends_ms=min(_end(after), len(explained)) * 1000 // _RATE_HZ,
-        missing_start_ms=first * _FRAME_MS if recording.loud[:first].any() else 0,
-        missing_end_ms=(len(covered) - last) * _FRAME_MS if recording.loud[last:].any() else 0,
+        begins_ms=max(0, _begin(before)) * 1000 // RATE_HZ,
+        ends_ms=min(_end(after), len(explained)) * 1000 // RATE_HZ,
+        missing_start_ms=first * FRAME_MS if recording.loud[:first].any() else 0,
+        missing_end_ms=(len(covered) - last) * FRAME_MS if recording.loud[last:].any() else 0,
         holes_ms=_holes_ms(recording, covered[first:last], first),
         repeated_ms=_repeated_ms(group),
     )
 
 
-def _holes_ms(recording: _Recording, covered: Mask, first: int) -> int:
+def _holes_ms(recording: Recording, covered: Mask, first: int) -> int:
     """How much is missing inside; a pause at the edge of a hole may have been there, so it is not."""
     n_frames = 0
-    for begin, end in _runs(~covered):
+    for begin, end in runs(~covered):
         loud = np.flatnonzero(recording.loud[first + begin : first + end])
         n_frames += int(loud[-1] - loud[0]) + 1 if len(loud) else 0
-    return n_frames * _FRAME_MS
+    return n_frames * FRAME_MS
 
 
-def _repeated_ms(group: Sequence[_Piece]) -> int:
+def _repeated_ms(group: Sequence[Piece]) -> int:
     """How much was there twice, pauses included where the pieces follow each other at once."""
     n_samples = 0
     by_time = sorted(group, key=_begin)
     for before, after in itertools.pairwise(by_time):
-        doubled = int((before.heard & after.heard).sum()) * _FRAME
-        at_once = _begin(after) - _end(before) < 5 * _FRAME
+        doubled = int((before.heard & after.heard).sum()) * FRAME
+        at_once = _begin(after) - _end(before) < 5 * FRAME
         n_samples += max(doubled, after.at - before.at) if doubled and at_once else doubled
-    return n_samples * 1000 // _RATE_HZ
+    return n_samples * 1000 // RATE_HZ
 
 
-def _begin(piece: _Piece) -> int:
+def _begin(piece: Piece) -> int:
     """The sample of the audio where a piece begins to be heard."""
-    return piece.at + int(piece.heard.argmax()) * _FRAME
+    return piece.at + int(piece.heard.argmax()) * FRAME
 
 
-def _end(piece: _Piece) -> int:
-    return piece.at + (len(piece.heard) - int(piece.heard[::-1].argmax())) * _FRAME
+def _end(piece: Piece) -> int:
+    return piece.at + (len(piece.heard) - int(piece.heard[::-1].argmax())) * FRAME
 
 
 def _something_else(
-    piece: _Piece, frames: range, explained: Mask, power: npt.NDArray[np.float32]
+    piece: Piece, frames: range, explained: Mask, power: npt.NDArray[np.float32]
 ) -> int:
     """In how many of a piece's frames the audio has other, unexplained speech instead."""
     n_other = 0
-    least = _QUIET * float(piece.recording.power.mean())
+    least = QUIET * float(piece.recording.power.mean())
     for frame in frames:
-        begin = piece.at + frame * _FRAME
+        begin = piece.at + frame * FRAME
         if piece.recording.loud[frame] and 0 <= begin < len(explained):
-            heard_there = power[min(begin // _FRAME, len(power) - 1)]
+            heard_there = power[min(begin // FRAME, len(power) - 1)]
             n_other += bool(heard_there > least and not explained[begin])
     return n_other
 

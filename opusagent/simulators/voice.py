@@ -134,7 +134,12 @@ class EspeakVoice:
         return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
     def _render(self, text: str, rate_hz: int) -> bytes:
-        from opusagent.simulators.resampling import pcm_of, resample, samples_of
+        # Here, because numpy is there only with the extra.
+        from opusagent.simulators.resampling import (  # noqa: PLC0415
+            pcm_of,
+            resample,
+            samples_of,
+        )
 
         if not any(character.isalnum() for character in text):
             return b""
@@ -142,7 +147,9 @@ class EspeakVoice:
         # A process per text: see espeak.py for why.
         command = [sys.executable, "-I", str(Path(__file__).with_name("espeak.py"))]
         try:
-            ended = subprocess.run(command, input=job, capture_output=True, timeout=_RENDER_LIMIT_S)
+            ended = subprocess.run(  # noqa: S603 - our own file, with this interpreter
+                command, check=False, input=job, capture_output=True, timeout=_RENDER_LIMIT_S
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ConfigError(f"simulated voice {self._style.voice!r}: {error}") from error
         if ended.returncode != 0:
@@ -207,6 +214,6 @@ def _write_whole(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(content)
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
     except OSError:
         return

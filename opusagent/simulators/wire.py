@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self, assert_never
+from typing import Final, Protocol, Self
 from urllib.parse import unquote
 
 from opusagent.simulators.certificates import make_authority
-from opusagent.simulators.h2_connection import Connection, StreamHandler, StreamWriter
+from opusagent.simulators.h2_connection import Connection
+from opusagent.simulators.h2_stream import StreamHandler, StreamWriter
 
 __all__ = [
     "ConnectionFault",
@@ -85,17 +86,15 @@ class Service(Protocol):
     def open_connection(self) -> ConnectionFault | None:
         """Say what happens to a new connection; None is a good one."""
 
-    def open_stream(
-        self, request: StreamRequest, writer: StreamWriter
-    ) -> StreamHandler | Refusal:
+    def open_stream(self, request: StreamRequest, writer: StreamWriter) -> StreamHandler | Refusal:
         """Take a stream or refuse it. `writer.hold_head` delays the head of one that is taken."""
 
 
 class WireServer:
     """Serves a `Service` over TLS and HTTP/2, with an authority made at start.
 
-        async with WireServer(service, ca_file=Path("ca.pem")) as server:
-            ...  # server.url
+    async with WireServer(service, ca_file=Path("ca.pem")) as server:
+        ...  # server.url
     """
 
     def __init__(
@@ -212,7 +211,7 @@ class WireServer:
     ) -> StreamHandler | None:
         path = _PATH.fullmatch(headers.get(":path", ""))
         if path is None or headers.get(":method") != "POST":
-            self._refuse(writer, Refusal(404, "UnknownOperationException", headers.get(":path", "")))
+            self._refuse(writer, Refusal(404, "UnknownOperationException", "no such path"))
             return None
         credential = _CREDENTIAL.search(headers.get("authorization", ""))
         request = StreamRequest(

@@ -31,6 +31,7 @@ __all__ = [
     "ClientContentStart",
     "CompletionEnd",
     "CompletionStart",
+    "FromService",
     "InferenceConfiguration",
     "InputSchema",
     "MediaConfiguration",
@@ -219,19 +220,21 @@ class SessionEnd(WireEvent):
 # The service's events
 
 
-class _FromService(WireEvent):
+class FromService(WireEvent):
+    """What every event of the service carries beside its content."""
+
     session_id: str = ""
     prompt_name: str = ""
     completion_id: str = ""
 
 
-class CompletionStart(_FromService):
+class CompletionStart(FromService):
     """Comes once, before the first content; not once per turn (measured on a live service)."""
 
     wire_name: ClassVar[str] = "completionStart"
 
 
-class ServiceContentStart(_FromService):
+class ServiceContentStart(FromService):
     """`contentStart` from the service. The additional fields are JSON in a string, or missing."""
 
     wire_name: ClassVar[str] = "contentStart"
@@ -244,7 +247,7 @@ class ServiceContentStart(_FromService):
     tool_use_output_configuration: MediaConfiguration | None = None
 
 
-class TextOutput(_FromService):
+class TextOutput(FromService):
     """What was heard, what will be said, or what was said: the block's stage tells."""
 
     wire_name: ClassVar[str] = "textOutput"
@@ -253,7 +256,7 @@ class TextOutput(_FromService):
     role: str | None = None
 
 
-class AudioOutput(_FromService):
+class AudioOutput(FromService):
     """Bot audio as base64."""
 
     wire_name: ClassVar[str] = "audioOutput"
@@ -265,7 +268,7 @@ class AudioOutput(_FromService):
         return decode_audio(self.content)
 
 
-class ToolUse(_FromService):
+class ToolUse(FromService):
     """The model asks for a tool. `content` is a JSON object in a string, or encoded twice."""
 
     wire_name: ClassVar[str] = "toolUse"
@@ -276,7 +279,7 @@ class ToolUse(_FromService):
     role: str | None = None
 
 
-class ServiceContentEnd(_FromService):
+class ServiceContentEnd(FromService):
     """`contentEnd` from the service. It carries no role, so the start has to be remembered."""
 
     wire_name: ClassVar[str] = "contentEnd"
@@ -306,7 +309,7 @@ class UsageDetails(WireModel):
     total: TokenCounts = TokenCounts()
 
 
-class UsageEvent(_FromService):
+class UsageEvent(FromService):
     """Tokens used so far; comes at any point, many times."""
 
     wire_name: ClassVar[str] = "usageEvent"
@@ -316,7 +319,7 @@ class UsageEvent(_FromService):
     total_tokens: int = 0
 
 
-class CompletionEnd(_FromService):
+class CompletionEnd(FromService):
     """Seen only after the client's `promptEnd`; nothing may depend on it."""
 
     wire_name: ClassVar[str] = "completionEnd"

@@ -93,6 +93,10 @@ def split_utf8(text: str, max_bytes: int) -> list[str]:
         sent.
         opening: Stands in front of a conversation that the bot began.
 
+    Args:
+        text: Any text.
+        max_bytes: Largest part.
+
     Raises:
         ValueError: If `max_bytes` is less than 4, the size of the largest character.
     """

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from opusagent.sonic.peer_refusals import HISTORY_LIMIT, IDLE, INVALID, UNEXPECTED
+
 __all__ = ["STREAM_FAULTS", "Fault", "StreamFault"]
 
 
@@ -74,8 +76,12 @@ class Fault(enum.StrEnum):
 class StreamFault:
     """An error in the middle of a stream.
 
-    It strikes `after_s` seconds after the stream opened, or at the `nth` event that is named
-    `on_event`, whichever comes first; with neither, at the first event.
+    Attributes:
+        code: Exception type; `STREAM_FAULTS` has those that are known.
+        message: Its words.
+        on_event: It strikes at the `nth` client event of this name, `""` being any event;
+        nth: counted from 1.
+        after_s: It strikes so long after the stream opened.
     """
 
     code: str
@@ -85,21 +91,16 @@ class StreamFault:
     after_s: float | None = None
 
 
-_IDLE: Final = (
-    "InternalErrorCode=532::Timed out waiting for audio bytes or interactive content. Please ensure"
-    " gaps between audio bytes and interactive content are less than {} seconds."
-)
-
 STREAM_FAULTS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "internal": (
             "internalServerException",
-            "The system encountered an unexpected error during processing. Try your request again.",
+            UNEXPECTED,
         ),
         "model-stream": ("modelStreamErrorException", "The model stream failed."),
         "validation": (
             "validationException",
-            "Invalid input request, please fix your input and try again.",
+            INVALID,
         ),
         "throttling": (
             "throttlingException",
@@ -114,8 +115,8 @@ STREAM_FAULTS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "validationException",
             "InternalErrorCode=531::RST_STREAM closed stream. HTTP/2 error code: NO_ERROR",
         ),
-        "532": ("validationException", _IDLE.format(55)),
-        "532-295": ("validationException", _IDLE.format(295)),
+        "532": ("validationException", IDLE.format(55)),
+        "532-295": ("validationException", IDLE.format(295)),
         "instability": (
             "validationException",
             "System instability detected. Please retry your request.",
@@ -126,7 +127,7 @@ STREAM_FAULTS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "over-limit": (
             "validationException",
-            "Chat history is over max limit. Trim chat history and try again.",
+            HISTORY_LIMIT,
         ),
         "expired-credentials": (
             "validationException",

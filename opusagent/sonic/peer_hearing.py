@@ -6,10 +6,11 @@ no pause of the speaker: nothing here knows the time of day.
 
 from __future__ import annotations
 
-import audioop
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
+
+import audioop
 
 __all__ = ["Hearing", "SpeechBegan", "Utterance"]
 

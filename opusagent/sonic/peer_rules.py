@@ -1,7 +1,6 @@
-"""What the service accepts, and in which words it refuses: the order of a client's events.
+"""What the service accepts: the order of a client's events, and what each must hold.
 
-Sources: Nova and Nova 2 user guides for the order; the words are those that clients of the real
-service have reported. Where only a part of a message is known, the rest is ours.
+Sources: Nova and Nova 2 user guides for the order, reports of clients for what is refused.
 """
 
 from __future__ import annotations
@@ -17,58 +16,26 @@ from pydantic_core import from_json
 from opusagent.errors import RemoteProtocolError
 from opusagent.models.session_state import Role
 from opusagent.sonic import events as wire
+from opusagent.sonic.peer_refusals import (
+    CONTENTS_OPEN,
+    EMPTY_VOICE,
+    HISTORY_FIRST,
+    HISTORY_LIMIT,
+    INVALID,
+    NO_AUDIO,
+    NO_DATA,
+    SECOND_SYSTEM,
+    TOOL_MEDIA,
+    TOOL_PARSING,
+    UNEXPECTED,
+    UNPARSABLE,
+    VOICE,
+    Refused,
+)
 from opusagent.sonic.profiles import Profile
 from opusagent.sonic.wire import decode_audio
 
-__all__ = [
-    "CONTENTS_OPEN",
-    "HISTORY_FIRST",
-    "HISTORY_LIMIT",
-    "INVALID",
-    "NO_AUDIO",
-    "NO_DATA",
-    "NO_EVENTS",
-    "SECOND_AUDIO",
-    "SECOND_SYSTEM",
-    "TOOL_MEDIA",
-    "TOOL_PARSING",
-    "UNPARSABLE",
-    "VOICE",
-    "ClientBlock",
-    "Kind",
-    "Refused",
-    "Rules",
-]
-
-INVALID: Final = "Invalid input request, please fix your input and try again."
-UNPARSABLE: Final = (
-    "Unable to parse input chunk. Please check input format contains correct format."
-)
-HISTORY_FIRST: Final = "Chat history should be sent completely before streaming audio."
-HISTORY_LIMIT: Final = "Chat history is over max limit. Trim chat history and try again."
-SECOND_SYSTEM: Final = (
-    "Duplicate SYSTEM content. SYSTEM content can only be provided once per prompt"
-)
-CONTENTS_OPEN: Final = "All contents must be closed before ending prompt"
-NO_DATA: Final = "Cannot end content [{}] as no content data was received"
-NO_AUDIO: Final = "The prompt must have at least one audio content"
-SECOND_AUDIO: Final = (
-    "The system encountered an unexpected error during processing. Try your request again."
-)
-TOOL_MEDIA: Final = "Tool result media type must be one of: [text/plain]"
-TOOL_PARSING: Final = "Tool Response parsing error"
-VOICE: Final = "Received invalid voiceId: {}"
-EMPTY_VOICE: Final = "value must not be empty"
-NO_EVENTS: Final = "No events to transform were found"
-
-
-class Refused(Exception):
-    """The stream is over: the exception that the service sends."""
-
-    def __init__(self, message: str, code: str = "validationException") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+__all__ = ["ClientBlock", "Kind", "Phase", "Rules"]
 
 
 class Kind(enum.Enum):
@@ -120,6 +87,14 @@ class Phase(enum.Enum):
     PROMPT_ENDED = "prompt ended"
     SESSION_ENDED = "session ended"
 
+
+type _ContentEvent = (
+    wire.AudioInput
+    | wire.ClientContentStart
+    | wire.TextInput
+    | wire.ToolResult
+    | wire.ClientContentEnd
+)
 
 _NEXT: Final[Mapping[tuple[Phase, type[wire.ClientEvent]], Phase]] = {
     (Phase.NEW, wire.SessionStart): Phase.SESSION,
@@ -173,12 +148,22 @@ class Rules:
             _refuse()
         self.phase = after
         match event:
-            case wire.AudioInput():
-                return self._audio(event)
             case wire.SessionStart():
                 self._session(event)
             case wire.PromptStart():
                 self._prompt(event)
+            case wire.PromptEnd():
+                self._prompt_end(event)
+            case wire.SessionEnd():
+                pass
+            case _:
+                return self._content(event)
+        return None
+
+    def _content(self, event: _ContentEvent) -> ClientBlock:
+        match event:
+            case wire.AudioInput():
+                return self._audio(event)
             case wire.ClientContentStart():
                 return self._start(event)
             case wire.TextInput():
@@ -187,13 +172,8 @@ class Rules:
                 return self._result(event)
             case wire.ClientContentEnd():
                 return self._end(event)
-            case wire.PromptEnd():
-                self._prompt_end(event)
-            case wire.SessionEnd():
-                pass
             case _:
                 assert_never(event)
-        return None
 
     def _session(self, event: wire.SessionStart) -> None:
         if event.endpointing_sensitivity is not None and self._profile.refuses_flat_endpointing:
@@ -252,8 +232,7 @@ class Rules:
                 return Kind.TYPED if event.interactive else Kind.HISTORY
             case "ASSISTANT":
                 return Kind.DROPPED if self.audio_blocks else Kind.HISTORY
-            case _:
-                _refuse()
+        raise Refused(INVALID)
 
     def _check_history(self, role: str, *, talking: bool) -> None:
         expected = Role.ASSISTANT if self._history_role is Role.USER else Role.USER
@@ -270,7 +249,7 @@ class Rules:
         if configuration is None:
             _refuse(UNPARSABLE)
         if any(block.kind is Kind.AUDIO for block in self.open.values()):
-            raise Refused(SECOND_AUDIO, "internalServerException")
+            raise Refused(UNEXPECTED, "internalServerException")
         if any(block.kind in TEXTS for block in self.open.values()):
             _refuse(HISTORY_FIRST)
         if event.role != Role.USER:

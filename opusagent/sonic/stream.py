@@ -16,45 +16,10 @@ from opusagent.models.agent import Inference
 from opusagent.models.session_state import Role, ToolSpec, Turn
 from opusagent.sonic import events as wire
 from opusagent.sonic.history import split_utf8
-from opusagent.sonic.reader import (
-    BotAudio,
-    BotSpeechEnded,
-    BotSpeechStarted,
-    Interrupted,
-    ResponseCompleted,
-    ResponseStarted,
-    SonicEvent,
-    Stage,
-    StopReason,
-    StreamReader,
-    TextEnded,
-    TextHeard,
-    ToolAnnounced,
-    ToolRequested,
-    UnknownEventReceived,
-    UsageReported,
-)
+from opusagent.sonic.reader import SonicEvent, StreamReader, ToolRequested
 from opusagent.sonic.wire import AudioWriter, WireEvent, dump
 
-__all__ = [
-    "BotAudio",
-    "BotSpeechEnded",
-    "BotSpeechStarted",
-    "Interrupted",
-    "ResponseCompleted",
-    "ResponseStarted",
-    "SonicConfig",
-    "SonicEvent",
-    "SonicStream",
-    "Stage",
-    "StopReason",
-    "TextEnded",
-    "TextHeard",
-    "ToolAnnounced",
-    "ToolRequested",
-    "UnknownEventReceived",
-    "UsageReported",
-]
+__all__ = ["SonicConfig", "SonicStream"]
 
 SILENT_FRAME_S: Final = 0.02
 V1_MODEL: Final = "nova-sonic-v1"
@@ -130,8 +95,7 @@ class SonicStream:
             self._text_block("SYSTEM", self._config.system_prompt, interactive=False)
 
     def start_audio(self, history: Sequence[Turn] = ()) -> None:
-        """Queue the history, one block a turn, and open the audio block, which stays open to the
-        end.
+        """Queue the history, one block a turn, and open audio, which stays open to the end.
 
         Args:
             history: Turns as `history.build` gives them.

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
 from aws_sdk_bedrock_runtime.config import AsyncBedrockRuntimeConfig
@@ -25,7 +24,7 @@ from aws_sdk_bedrock_runtime.models import (
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
-from opusagent.transports.credentials import Credentials, Pinned
+from opusagent.transports.credentials import Credentials
 from opusagent.transports.http2 import Exchange, Http2Connector
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ class Limits:
     """How long a step may take, in seconds."""
 
     connect_s: float = 3.0
+    open_s: float = 8.0  # credentials, if they must be waited for, and the connection
     head_s: float = 10.0
     send_s: float = 5.0
     close_s: float = 2.0
@@ -90,23 +90,6 @@ class BedrockConnector:
         """Give a transport for a new stream."""
         return BedrockTransport(self)
 
-    async def handshake(self) -> None:
-        """Look whether Bedrock can be reached: TCP and TLS, no request, nothing billed.
-
-        Raises:
-            TransportError: If it cannot.
-        """
-        url = urlsplit(self._endpoint or f"https://bedrock-runtime.{self._region}.amazonaws.com")
-        exchange = Exchange()
-        try:
-            async with asyncio.timeout(self._limits.connect_s):
-                self._http2.connect(exchange, url.hostname or "", url.port or 443)
-                await exchange.connected()
-        except TimeoutError:
-            raise TransportError("ConnectionLost", "no connection in time") from None
-        finally:
-            await exchange.close(limit_s=self._limits.close_s)
-
     @property
     def limits(self) -> Limits:
         """How long each step may take."""
@@ -153,6 +136,7 @@ class BedrockTransport:
         self._exchange: Exchange | None = None
         self._publisher: Publisher | None = None
         self._receiver: Receiver | None = None
+        self._beginning: asyncio.Future[None] | None = None
         self._output: asyncio.Future[Any] | None = None
         self._is_ending = False
 
@@ -163,12 +147,18 @@ class BedrockTransport:
             TransportError: `NoCredentials` or `ConnectionLost`.
         """
         self._exchange = exchange = Exchange()
-        stream = await self._connector.invoke(exchange)
-        self._publisher = stream.input_stream
-        self._output = asyncio.ensure_future(stream.await_output())
-        self._output.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Not cut short when we are cancelled: the SDK's own tasks would be left without an owner.
+        self._beginning = asyncio.ensure_future(self._begin(exchange))
+        self._beginning.add_done_callback(_look_at)
+        await asyncio.shield(self._beginning)
+
+    async def _begin(self, exchange: Exchange) -> None:
         try:
-            async with asyncio.timeout(self._limits.connect_s):
+            async with asyncio.timeout(self._limits.open_s):
+                stream = await self._connector.invoke(exchange)
+                self._publisher = stream.input_stream
+                self._output = asyncio.ensure_future(stream.await_output())
+                self._output.add_done_callback(_look_at)
                 await exchange.requested()
         except TimeoutError:
             raise TransportError("ConnectionLost", "no connection in time") from None
@@ -240,3 +230,9 @@ class BedrockTransport:
         self._is_ending = True
         if self._exchange is not None:
             await self._exchange.close(limit_s=self._limits.close_s)
+
+
+def _look_at(done: asyncio.Future[Any]) -> None:
+    """Retrieve an outcome that nobody may wait for any more."""
+    if not done.cancelled():
+        done.exception()

@@ -8,6 +8,7 @@ hangs; with `protocol=`, the codec of the events, which took most of the time of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -231,10 +232,8 @@ class Publisher(EventPublisher[Any]):
         """Send the signed empty frame that ends the input. Quiet when the connection is gone."""
         if not self.closed:
             self.closed = True
-            try:
+            with contextlib.suppress(TransportError):
                 self._exchange.write(self._signer.sign(b""), end=True)
-            except TransportError:
-                pass
 
 
 class Receiver(EventReceiver[Any]):

@@ -62,7 +62,8 @@ class Credentials:
         """
         self._utcnow = utcnow
         self._environ = os.environ if environ is None else environ
-        self._chain = chain
+        self._make_chain = botocore_chain if chain is None else lambda: chain
+        self._chain: Callable[[], Pinned] | None = None
         self._fetch_s = fetch_s
         self._current: Pinned | None = None
         self._fetching: asyncio.Future[Pinned] | None = None
@@ -100,7 +101,7 @@ class Credentials:
     def forget(self) -> None:
         """Fetch anew at the next call: the service has refused what we have."""
         self._current = None
-        self._chain = None if self._chain is None else self._chain
+        self._chain = None
 
     def _fetch(self) -> asyncio.Future[Pinned]:
         """Fetch, once at a time, whether or not anybody waits for the outcome."""
@@ -131,7 +132,7 @@ class Credentials:
         if key and secret:
             return Pinned(key, secret, self._environ.get(_TOKEN) or None)
         if self._chain is None:
-            self._chain = botocore_chain()
+            self._chain = self._make_chain()
         return self._chain()
 
     def _expires_within(self, pinned: Pinned, span: timedelta) -> bool:

@@ -155,9 +155,7 @@ class FrameReader:
                 raise RemoteProtocolError(wire="sonic", got="a frame with a bad checksum")
             body = at + 12
             at += total
-            yield Frame(
-                data[body : body + header_length], data[body + header_length : checked]
-            )
+            yield Frame(data[body : body + header_length], data[body + header_length : checked])
         self._rest = data[at:] if at < end else b""
 
 

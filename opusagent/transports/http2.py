@@ -25,6 +25,7 @@ from awscrt import http, io
 from awscrt.exceptions import AwsCrtError
 
 from opusagent.errors import ConfigError, TransportError
+from opusagent.transports.nodelay import send_at_once
 
 __all__ = ["Exchange", "Head", "Http2Connector"]
 
@@ -67,7 +68,7 @@ class Http2Connector:
             self._tls = io.ClientTlsContext(options)
         except OSError as error:
             raise ConfigError(f"AWS_CA_BUNDLE: cannot read {ca_file}: {error.strerror}") from error
-        except AwsCrtError as error:
+        except (AwsCrtError, RuntimeError) as error:
             raise ConfigError(f"AWS_CA_BUNDLE: no usable certificates in {ca_file}") from error
         self._socket_options = io.SocketOptions()
         self._socket_options.connect_timeout_ms = int(connect_s * 1000)
@@ -235,7 +236,9 @@ class Exchange:
         elif not self._post(partial(self._connect, future.result())):
             future.result().close()
 
-    def _on_response(self, *, status_code: int, headers: list[tuple[str, str]], **_: object) -> None:
+    def _on_response(
+        self, *, status_code: int, headers: list[tuple[str, str]], **_: object
+    ) -> None:
         self._post(partial(_resolve_with, self._responded, (status_code, headers)))
 
     def _on_body(self, *, chunk: bytes, **_: object) -> None:
@@ -274,6 +277,7 @@ class Exchange:
             return
         self._connection = connection
         self._phase = _Phase.CONNECTED
+        send_at_once(connection.port)
         connection.shutdown_future.add_done_callback(self._on_shutdown)
         _resolve(self._connected)
 

@@ -1,0 +1,106 @@
+"""Many callers that only carry load: stamped caller audio in real time, ages of the bot audio that comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from binascii import a2b_base64, b2a_base64
+from typing import Final
+
+from opusagent.bench.stamps import Arrivals, Stamper
+from opusagent.transports.websocket import WebSocketTransport, connect
+
+CALLER_BYTES_PER_MS: Final = 32  # 16 kHz, 16 bit
+FORMATS: Final = ["raw/lpcm16", "raw/lpcm16_24"]
+_CHUNK: Final = '"type":"playStream.chunk"'
+
+
+class LoadCaller:
+    """One call: `begin`, `talk` for a while, `end`."""
+
+    def __init__(self, number: int, frame_ms: int, arrivals: Arrivals) -> None:
+        """`arrivals` collects the bot audio of all callers."""
+        self._frame_s = frame_ms / 1000
+        self._stamper = Stamper(number, frame_ms * CALLER_BYTES_PER_MS)
+        self._arrivals = arrivals
+        self._id = str(uuid.uuid4())
+        self._socket: WebSocketTransport
+        self.accepted_s = 0.0
+
+    async def begin(self, url: str) -> None:
+        """Call, and open the caller's audio."""
+        began = time.monotonic()
+        self._socket = await connect(url)
+        await self._send(
+            type="session.initiate",
+            botName="bench",
+            caller="anonymous",
+            expectAudioMessages=True,
+            supportedMediaFormats=FORMATS,
+        )
+        await self._until("session.accepted")
+        self.accepted_s = time.monotonic() - began
+        start = {"id": str(uuid.uuid4()), "type": "event", "name": "start", "parameters": {}}
+        await self._send(type="activities", activities=[start])
+        await self._send(type="userStream.start")
+        await self._until("userStream.started")
+
+    async def talk(self, seconds: float, phase_s: float) -> None:
+        """Send and receive for `seconds`; `phase_s` spreads the callers over one frame."""
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(self._listen())
+            await self._speak(seconds, phase_s)
+            await _until_time(asyncio.get_running_loop().time() + 0.5)
+            listening.cancel()
+
+    async def end(self) -> None:
+        """Hang up."""
+        await self._send(type="session.end", reasonCode="client-disconnected", reason="bench")
+        await self._socket.close()
+
+    @property
+    def sent(self) -> int:
+        """How many frames were sent."""
+        return self._stamper.sent
+
+    async def _speak(self, seconds: float, phase_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time() + phase_s
+        head = f'{{"type":"userStream.chunk","conversationId":"{self._id}","audioChunk":"'
+        for number in range(int(seconds / self._frame_s)):
+            await _until_time(began + number * self._frame_s)
+            pcm = self._stamper.frame(time.monotonic_ns())
+            await self._socket.send(head + b2a_base64(pcm, newline=False).decode() + '"}')
+
+    async def _listen(self) -> None:
+        while (text := await self._socket.recv()) is not None:
+            now_ns = time.monotonic_ns()
+            if isinstance(text, str) and _CHUNK in text[:40]:
+                begin = text.index('"audioChunk":"') + 14
+                self._arrivals.add(a2b_base64(text[begin : text.index('"', begin)]), now_ns)
+
+    async def _send(self, **message: object) -> None:
+        await self._socket.send(json.dumps(message | {"conversationId": self._id}))
+
+    async def _until(self, kind: str) -> None:
+        async with asyncio.timeout(15):
+            while (text := await self._socket.recv()) is not None:
+                got = json.loads(text)["type"]
+                if got == kind:
+                    return
+                if got == "session.error":
+                    break
+        raise RuntimeError(f"no {kind}; the bridge said {text!r}")
+
+
+async def _until_time(when: float) -> None:
+    loop = asyncio.get_running_loop()
+    if when > loop.time():
+        waiter = loop.create_future()
+        handle = loop.call_at(when, lambda: waiter.done() or waiter.set_result(None))
+        try:
+            await waiter
+        finally:
+            handle.cancel()

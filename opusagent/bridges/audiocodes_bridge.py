@@ -1,0 +1,50 @@
+"""One AudioCodes call: a websocket of VoiceAI Connect joined to Nova Sonic."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable
+
+from opusagent.bridges.base_bridge import BaseBridge, Tool
+from opusagent.call.call import Ambient, Call
+from opusagent.call.events import Report
+from opusagent.call.plan import CallPlan
+from opusagent.clock import Clock, SystemClock
+from opusagent.models.session_state import SessionState
+from opusagent.transports import CallerTransport, SonicConnector
+
+
+class AudioCodesBridge(BaseBridge):
+    """Carries the call of one websocket.
+
+    Args:
+        platform_websocket: The caller's websocket, open.
+        realtime_websocket: Makes the streams to Nova Sonic.
+        session_config: The agent and the settings of the line.
+        report: Takes what is worth a log line and a count.
+        save: Takes each new state of the session.
+        tool: Runs a tool.
+        clock: The calendar.
+    """
+
+    def __init__(
+        self,
+        *,
+        platform_websocket: CallerTransport,
+        realtime_websocket: SonicConnector,
+        session_config: CallPlan,
+        report: Callable[[Report], None],
+        save: Callable[[SessionState], None] | None = None,
+        tool: Tool | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare the call; `run` carries it."""
+        caller, sonic, plan = platform_websocket, realtime_websocket, session_config
+        ambient = Ambient(
+            new_id=lambda: str(uuid.uuid4()),
+            utcnow=(clock or SystemClock()).utcnow,
+            random=random.random,
+        )
+        call = Call(plan, ambient=ambient)
+        super().__init__(call, caller=caller, sonic=sonic, report=report, save=save, tool=tool)

@@ -1,0 +1,177 @@
+"""The verbs of the program. Each is a few lines over the module that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from opusagent.errors import ConfigError
+from opusagent.flags import with_setting_flags
+
+__all__ = ["app", "main"]
+
+EXIT_CHECK_FAILED = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    name="run_bridge.py",
+    help="OpusAgent: Amazon Nova Sonic on the telephone, through AudioCodes VoiceAI Connect.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+type ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file with settings; config/bridge.toml if it exists."),
+]
+type JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")]
+
+
+def main() -> int:
+    """Run the command line; returns the exit code. Without a verb the bridge is served."""
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "--help"):
+        arguments.insert(0, "serve")
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except ConfigError as error:
+        return _complain(str(error))
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        return _complain("aborted")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except Exception as error:
+        usage = getattr(error, "format_message", None)
+        if usage is None:
+            raise
+        return _complain(f"{usage()} (see run_bridge.py {arguments[0]} --help)")
+    return code if isinstance(code, int) else 0
+
+
+@app.command(epilog="Example: BRIDGE_TOKEN=secret python run_bridge.py serve --bridge-port 8765")
+@with_setting_flags
+def serve(config: ConfigOption = None, **flags: str | bool) -> int:
+    """Run the bridge: AudioCodes connects to it, and it connects to Nova Sonic."""
+    from opusagent.config import load
+    from opusagent.serving import serve as run
+
+    return _run(run(load(flags, file=config)))
+
+
+@app.command(epilog="Example: python run_bridge.py check --config config/bridge.toml")
+@with_setting_flags
+def check(config: ConfigOption = None, **flags: str | bool) -> int:
+    """Look whether a call could be taken: configuration, agents, credentials, Bedrock. One line each."""
+    from opusagent.config import load
+    from opusagent.preflight import check as run
+
+    lines = _run(run(load(flags, file=config)))
+    console = Console(highlight=False)
+    for line in lines:
+        mark = "[green]ok[/]  " if line.ok else "[red]FAIL[/]"
+        console.print(f"{mark} {line.what}: {line.found}", soft_wrap=True)
+    return 0 if all(line.ok for line in lines) else EXIT_CHECK_FAILED
+
+
+@app.command(epilog="Example: python run_bridge.py demo --scenario basic --output ./demo/basic")
+def demo(
+    scenario: Annotated[str, typer.Option(help="Which conversation; --list names them.")] = "basic",
+    output: Annotated[Path | None, typer.Option(help="Where the files go.")] = None,
+    as_json: JsonOption = False,
+    list_scenarios: Annotated[bool, typer.Option("--list", help="Name the scenarios.")] = False,
+) -> int:
+    """A whole phone call on this machine: simulated caller, bridge, local Nova Sonic, real sockets."""
+    from opusagent.demo.run import run_demo
+    from opusagent.demo.scenarios import names
+
+    if list_scenarios:
+        for name in names():
+            typer.echo(name)
+        return 0
+    result = _run(run_demo(scenario, output or Path("demo") / scenario))
+    if as_json:
+        typer.echo(json.dumps(result.as_json()))
+    return 0 if result.ok else EXIT_CHECK_FAILED
+
+
+@app.command(
+    epilog="Example: python run_bridge.py nova --port 8443 --ca-file nova-ca.pem --fault reset:stream=1:after=5"
+)
+def nova(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "localhost",
+    port: Annotated[int, typer.Option(help="Its port; 0 takes any free one.")] = 0,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Where its CA certificate is written.")
+    ] = None,
+    limit_seconds: Annotated[float, typer.Option(help="Life of a stream.")] = 480.0,
+    profile: Annotated[str, typer.Option(help="v1, nova-2 or nova-2.5.")] = "nova-2",
+    scenario: Annotated[str, typer.Option(help="A shipped scenario, or a .toml file.")] = "basic",
+    record: Annotated[Path | None, typer.Option(help="Folder for all that was received.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME[:stream=N][:after=S][:event=E][:nth=N]; may be repeated."),
+    ] = None,
+) -> int:
+    """The local Nova Sonic service: TLS, HTTP/2 and event stream, as the AWS SDK expects them."""
+    from opusagent.simulators.nova import NovaOptions, run_nova
+
+    options = NovaOptions(
+        host=host,
+        port=port,
+        ca_file=ca_file,
+        limit_s=limit_seconds,
+        profile=profile,
+        scenario=scenario,
+        record=record,
+        faults=fault or [],
+    )
+    return _run(run_nova(options))
+
+
+@app.command(epilog="Example: python run_bridge.py bench --calls 1,25 --seconds 20 --frame-ms 20")
+def bench(
+    calls: Annotated[str, typer.Option(help="Numbers of calls at once, with commas.")] = "1,10,25",
+    seconds: Annotated[float, typer.Option(help="How long each runs.")] = 20.0,
+    frame_ms: Annotated[int, typer.Option(help="20 or 160.")] = 20,
+    as_json: JsonOption = False,
+) -> int:
+    """Calls per core, added latency both ways, memory per call: both ends in other processes."""
+    from opusagent.bench.report import show
+    from opusagent.bench.run import as_rows, run_bench
+
+    try:
+        numbers = [int(number) for number in calls.split(",")]
+    except ValueError:
+        raise ConfigError(f"--calls: {calls!r} is no list of numbers such as 1,10,25") from None
+    if frame_ms not in (20, 160):
+        raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
+    console = Console(stderr=True, highlight=False)
+    figures = _run(run_bench(numbers, seconds=seconds, frame_ms=frame_ms, progress=console.print))
+    show(figures)
+    if as_json:
+        typer.echo(json.dumps({"load": as_rows(figures)}))
+    return 0
+
+
+def _run[T](work: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop, as in production."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _complain(words: str) -> int:
+    sys.stderr.write(f"{words.splitlines()[0] if words else 'failed'}\n")
+    return EXIT_USAGE

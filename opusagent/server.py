@@ -1,0 +1,229 @@
+"""The bridge as a service: accept sockets, authenticate, start a call on each, let go on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from opusagent.agents.files import AgentDirectory
+from opusagent.audiocodes import messages
+from opusagent.audiocodes.codec import dump, parse
+from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
+from opusagent.bridges.planning import make_plan
+from opusagent.bridges.reporting import Reporter
+from opusagent.call.events import Drain
+from opusagent.clock import Clock, SystemClock
+from opusagent.config import Settings
+from opusagent.errors import RemoteProtocolError, TransportError
+from opusagent.observability import Metrics, bound
+from opusagent.transports import CallerTransport, SonicConnector
+from opusagent.transports.websocket import WebSocketServer
+
+_log = structlog.get_logger("opusagent.server")
+
+DRAIN_MARGIN_S = 3.0
+"""How long before `DRAIN_SECONDS` are over the last calls are let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A call under way."""
+
+    bridge: AudioCodesBridge
+    tenant: str
+
+
+class BridgeServer:
+    """All calls of this process.
+
+    Args:
+        settings: What was configured.
+        agents: Who answers.
+        sonic: Makes streams to Nova Sonic.
+        metrics: The process's counts.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        agents: AgentDirectory,
+        sonic: SonicConnector,
+        metrics: Metrics,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare; nothing is bound before `start`."""
+        self._settings = settings
+        self._plans = {name: make_plan(settings, *agents.pick(name)) for name in agents.names}
+        self._agents = agents
+        self._sonic = sonic
+        self._metrics = metrics
+        self._clock = clock or SystemClock()
+        self._calls: dict[str, _Live] = {}
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+        self._draining = False
+        self._socket_server = WebSocketServer(
+            self._serve,
+            host=settings.bridge_host,
+            port=settings.bridge_port,
+            tokens=settings.tenants(),
+            refuse_new=lambda: self._draining,
+            tls_cert=settings.bridge_tls_cert,
+            tls_key=settings.bridge_tls_key,
+        )
+        self.bedrock_problem: str | None = None
+        """Why Bedrock cannot be reached, as far as is known."""
+
+    async def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            ConfigError: If the address cannot be taken.
+        """
+        return await self._socket_server.start()
+
+    async def drain(self) -> None:
+        """Refuse new calls, let those under way run on, let go of the last shortly before time is up."""
+        self._draining = True
+        _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
+        bound_s = max(self._settings.drain_seconds - DRAIN_MARGIN_S, 0.0)
+        await self._wait_for_calls(bound_s)
+        for live in tuple(self._calls.values()):
+            live.bridge.step(Drain())
+        await self._wait_for_calls(DRAIN_MARGIN_S)
+
+    async def stop(self) -> None:
+        """Close the listener and whatever is still open, at once."""
+        for live in tuple(self._calls.values()):
+            live.bridge.step(Drain())
+        await self._wait_for_calls(DRAIN_MARGIN_S)
+        await self._socket_server.stop()
+
+    # What the admin port asks
+
+    def ready(self) -> list[str]:
+        """Why no call could be taken now; empty when one could."""
+        reasons = []
+        if self._draining:
+            reasons.append("draining: this process is about to end")
+        if self._is_full:
+            reasons.append(f"at capacity: {len(self._calls)} calls (SESSION_MAX_CONCURRENT)")
+        if self.bedrock_problem is not None:
+            reasons.append(f"Bedrock: {self.bedrock_problem}")
+        return reasons
+
+    def stats(self) -> dict[str, Any]:
+        """Facts for `/stats`."""
+        return {
+            "calls_active": len(self._calls),
+            "capacity": self._settings.session_max_concurrent,
+            "draining": self._draining,
+            "agents": list(self._agents.names),
+            "storage_type": "memory",
+        }
+
+    # One socket
+
+    async def _serve(self, caller: CallerTransport, tenant: str) -> None:
+        """Read the first message of a socket and carry its call, if it asks for one."""
+        try:
+            async with asyncio.timeout(self._settings.handshake_timeout_seconds):
+                first = await self._first_message(caller)
+        except TimeoutError:
+            self._metrics.calls_refused.labels("handshake_timeout").inc()
+            await caller.close(1008, "no session.initiate came")
+            return
+        except (RemoteProtocolError, TransportError) as error:
+            _log.warning("socket refused", error=str(error))
+            self._metrics.calls_refused.labels("broken_handshake").inc()
+            await caller.close(1002, "the first message is none of the Bot API's")
+            return
+        if first is None:
+            return
+        text, message = first
+        if isinstance(message, messages.SessionResume):
+            await self._refuse(caller, "unknown_session", "the conversation is not known here")
+        elif self._is_full:
+            await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif message.conversation_id in self._calls:
+            await self._refuse(caller, "duplicate", "this conversation is under way already")
+        else:
+            await self._carry(caller, tenant, text, message)
+
+    async def _first_message(
+        self, caller: CallerTransport
+    ) -> tuple[str | bytes, messages.SessionInitiate | messages.SessionResume] | None:
+        """What the socket is for; validations and messages of unknown type on the way are answered or passed over."""
+        while (text := await caller.recv()) is not None:
+            match parse(text):
+                case messages.SessionInitiate() | messages.SessionResume() as message:
+                    return text, message
+                case messages.ConnectionValidate():
+                    _log.info("connection validated")
+                    await caller.send(dump(messages.ConnectionValidated()))
+        return None
+
+    async def _carry(
+        self,
+        caller: CallerTransport,
+        tenant: str,
+        text: str | bytes,
+        message: messages.SessionInitiate,
+    ) -> None:
+        conversation_id = message.conversation_id
+        name, _ = self._agents.pick(message.bot_name or "")
+        context = {"conversation_id": conversation_id, "agent": name}
+        if tenant:
+            context["tenant"] = tenant
+        reporter = Reporter(self._metrics, **context)
+        bridge = AudioCodesBridge(
+            platform_websocket=caller,
+            realtime_websocket=self._sonic,
+            session_config=self._plans[name],
+            report=reporter.report,
+            clock=self._clock,
+        )
+        self._calls[conversation_id] = _Live(bridge, tenant)
+        self._none_left.clear()
+        self._metrics.calls_active.set(len(self._calls))
+        began = self._clock.monotonic()
+        try:
+            with bound(**context):
+                outcome = await bridge.run(text)
+            reporter.ended(outcome, self._clock.monotonic() - began)
+        except Exception:
+            # The top of a call: a bug in it ends this call and no other.
+            _log.exception("call failed", **context)
+            self._metrics.calls.labels("bug").inc()
+            await caller.close(1011, "internal error")
+        finally:
+            del self._calls[conversation_id]
+            self._metrics.calls_active.set(len(self._calls))
+            if not self._calls:
+                self._none_left.set()
+
+    async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
+        """Answer with `session.error`, so that the tenant's fail-over runs."""
+        _log.warning("call refused", reason=reason)
+        self._metrics.calls_refused.labels(label).inc()
+        try:
+            await caller.send(dump(messages.SessionError(reason=reason)))
+        except TransportError:
+            return
+        await caller.close(1000, "refused")
+
+    async def _wait_for_calls(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none_left.wait()
+        except TimeoutError:
+            pass
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._calls) >= self._settings.session_max_concurrent

@@ -1,0 +1,113 @@
+"""`serve`: the bridge, its admin port, and what signals do to them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import structlog
+
+from opusagent.admin import AdminServer
+from opusagent.agents.files import AgentDirectory
+from opusagent.clock import SystemClock
+from opusagent.config import Settings, effective, warnings
+from opusagent.errors import ConfigError, TransportError
+from opusagent.observability import Metrics, configure_logging
+from opusagent.preflight import bedrock_url
+from opusagent.server import BridgeServer
+from opusagent.transports.bedrock import BedrockConnector
+from opusagent.transports.credentials import Credentials
+from opusagent.transports.reachability import why_unreachable
+
+_log = structlog.get_logger("opusagent.serving")
+
+PROBE_EVERY_S = 30.0
+"""How often a TLS handshake looks whether Bedrock is there: cheap, and no stream is opened."""
+
+EXIT_OK = 0
+EXIT_AT_ONCE = 130
+
+
+async def serve(settings: Settings) -> int:
+    """Run the bridge until SIGTERM or SIGINT; returns the exit code.
+
+    Prints `READY ws://HOST:PORT admin http://HOST:PORT` once calls are taken.
+
+    Raises:
+        ConfigError: If it cannot work: an agent's file, a port in use, no credentials.
+    """
+    configure_logging(settings)
+    _log.info("settings", **effective(settings))
+    for sentence in warnings(settings):
+        _log.warning(sentence)
+    clock = SystemClock()
+    credentials = Credentials(utcnow=clock.utcnow)
+    try:
+        await credentials.get()
+    except TransportError as error:
+        raise ConfigError(f"AWS credentials: {error.message or error.code}") from error
+    connector = BedrockConnector(
+        region=settings.aws_region,
+        model_id=settings.bedrock_model_id,
+        credentials=credentials,
+        utcnow=clock.utcnow,
+        endpoint=settings.aws_endpoint_url_bedrock_runtime,
+        ca_file=settings.aws_ca_bundle,
+    )
+    metrics = Metrics()
+    agents = AgentDirectory.load(settings.agent_config_dir)
+    server = BridgeServer(settings, agents, connector, metrics, clock=clock)
+    server.bedrock_problem = await _probe(settings)
+    admin = AdminServer(settings, server, metrics)
+    admin_port = admin.bind()
+    port = await server.start()
+    stop, at_once = _on_signals()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(admin.run())
+        prober = tasks.create_task(_keep_probing(settings, server))
+        scheme = "wss" if settings.bridge_tls_cert else "ws"
+        print(
+            f"READY {scheme}://{settings.bridge_host}:{port}"
+            f" admin http://{settings.admin_host}:{admin_port}",
+            flush=True,
+        )
+        await stop.wait()
+        drained = tasks.create_task(server.drain())
+        second = tasks.create_task(at_once.wait())
+        await asyncio.wait((drained, second), return_when=asyncio.FIRST_COMPLETED)
+        code = EXIT_OK if drained.done() else EXIT_AT_ONCE
+        for task in (drained, second, prober):
+            task.cancel()
+        await server.stop()
+        admin.stop()
+    return code
+
+
+def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Events that the first and the second signal set."""
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (second if first.is_set() else first).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return first, second
+
+
+async def _probe(settings: Settings) -> str | None:
+    problem = await why_unreachable(bedrock_url(settings), ca_file=settings.aws_ca_bundle)
+    if problem is not None:
+        _log.warning("Bedrock cannot be reached", problem=problem)
+    return problem
+
+
+async def _keep_probing(settings: Settings, server: BridgeServer) -> None:
+    never = asyncio.Event()
+    while True:
+        try:
+            async with asyncio.timeout(PROBE_EVERY_S):
+                await never.wait()
+        except TimeoutError:
+            server.bedrock_problem = await _probe(settings)

@@ -1,0 +1,104 @@
+"""`nova`: the local Nova Sonic service as a program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from opusagent.errors import ConfigError
+from opusagent.simulators.brain import PhraseEars, ScenarioBrain
+from opusagent.simulators.faults import parse_fault
+from opusagent.simulators.hearing import PhraseBook
+from opusagent.simulators.scenario import find_scenario
+from opusagent.simulators.sonic_service import NovaService, ServicePlan
+from opusagent.simulators.voice import open_voice
+from opusagent.simulators.wire import WireServer
+from opusagent.sonic.profiles import PROFILES, Timing
+
+__all__ = ["NovaOptions", "run_nova"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NovaOptions:
+    """What the command line said."""
+
+    host: str = "localhost"
+    port: int = 0
+    ca_file: Path | None = None
+    limit_s: float = 480.0
+    profile: str = "nova-2"
+    scenario: str = "basic"
+    record: Path | None = None
+    faults: list[str] = field(default_factory=list)
+    quiet: bool = False
+
+
+async def run_nova(options: NovaOptions) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Prints `READY https://localhost:PORT` when streams are taken.
+
+    Raises:
+        ConfigError: If an option cannot be used.
+    """
+    if options.profile not in PROFILES:
+        raise ConfigError(f"--profile: {options.profile!r} is none of {', '.join(PROFILES)}")
+    if not options.limit_s > 0:
+        raise ConfigError("--limit-seconds: must be more than 0")
+    scenario = find_scenario(options.scenario)
+    plan = ServicePlan(
+        profile=PROFILES[options.profile],
+        timing=replace(Timing(), limit_s=options.limit_s),
+        faults=[parse_fault(text) for text in options.faults],
+    )
+    bot = open_voice(scenario.bot.style)
+    # Rendered ahead, so that no answer waits for it.
+    bot.prepare(scenario.sentences, 24_000)
+    ears = PhraseEars(PhraseBook(scenario.phrases, open_voice(scenario.caller.style)))
+    service = NovaService(
+        lambda: ScenarioBrain(scenario, bot),
+        ears,
+        plan,
+        told=lambda event, stream: (
+            None if options.quiet else print(f"stream {stream} {event}", flush=True)
+        ),
+    )
+    server = WireServer(service, host=options.host, port=options.port, ca_file=options.ca_file)
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigError(
+            f"--host {options.host} --port {options.port}: {error.strerror}"
+        ) from error
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    print(f"READY {server.url}", flush=True)
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        if options.record is not None:
+            service.save(options.record)
+            heard = [
+                [
+                    {
+                        "phrase": phrase.phrase_id,
+                        "text": phrase.text,
+                        "score": round(phrase.score, 3),
+                        "whole": phrase.whole,
+                        "missing_ms": phrase.missing_start_ms
+                        + phrase.missing_end_ms
+                        + phrase.holes_ms,
+                        "repeated_ms": phrase.repeated_ms,
+                    }
+                    for phrase in utterance
+                ]
+                for utterance in ears.heard
+            ]
+            path = options.record / "heard.json"
+            path.write_text(json.dumps(heard, indent=1), encoding="utf-8")
+    return 0

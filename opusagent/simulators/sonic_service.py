@@ -1,0 +1,324 @@
+"""The local Nova Sonic service: one `SonicPeer` for each stream, on the real wire.
+
+It is told nothing of the conversation: it hears what reaches it, knows the phrases of its book, and
+speaks. `records` holds all that every stream received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, assert_never
+
+from opusagent.simulators.faults import FaultSpec, WireFault
+from opusagent.simulators.wire import (
+    ConnectionFault,
+    Refusal,
+    StreamHandler,
+    StreamRequest,
+    StreamWriter,
+)
+from opusagent.sonic.peer import SonicPeer
+from opusagent.sonic.peer_brain import Brain, Ears
+from opusagent.sonic.peer_faults import STREAM_FAULTS, Fault, StreamFault
+from opusagent.sonic.peer_record import StreamRecord
+from opusagent.sonic.profiles import PROFILES, Profile, Timing
+
+__all__ = ["NovaService", "ServicePlan", "StreamLog"]
+
+STALL_S: Final = 30.0
+SLOW_HEAD_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePlan:
+    """How the service behaves.
+
+    Attributes:
+        timing: Its times; `limit_s` is the life of a stream.
+        scale: How much faster than the wall its clock runs.
+        quota: Streams at once; one more is throttled.
+        open_delay_s: How long the response head takes.
+    """
+
+    profile: Profile = PROFILES["nova-2"]
+    timing: Timing = field(default_factory=Timing)
+    faults: Sequence[FaultSpec] = ()
+    scale: float = 1.0
+    quota: int | None = None
+    open_delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class StreamLog:
+    """One stream as the service saw it; times are seconds of the service's clock.
+
+    Attributes:
+        number: From 1, refused ones counted.
+        refused: The error type, if the stream was refused.
+        credential_id: The access key id that signed the request.
+        closed_at: When the stream was gone from the wire.
+    """
+
+    number: int
+    model_id: str
+    credential_id: str
+    asked_at: float
+    refused: str = ""
+    record: StreamRecord | None = None
+    closed_at: float | None = None
+
+
+class NovaService:
+    """Answers streams; give it to a `WireServer`.
+
+    Args:
+        brain: Makes the mind of each stream: streams know only what they are told.
+        ears: Recognise speech.
+        plan: How it behaves.
+        told: Called with each change worth showing, e.g. `("opened", 1)`.
+    """
+
+    def __init__(
+        self,
+        brain: Callable[[], Brain],
+        ears: Ears | None,
+        plan: ServicePlan | None = None,
+        *,
+        told: Callable[[str, int], None] = lambda _event, _stream: None,
+    ) -> None:
+        """Prepare; streams come by `open_stream`."""
+        self._brain = brain
+        self._ears = ears
+        self.plan = plan or ServicePlan()
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._connections = 0
+        self._live: set[_Stream] = set()
+        self.streams: list[StreamLog] = []
+
+    @property
+    def now(self) -> float:
+        """Seconds of the service's clock since it began."""
+        return (self._loop.time() - self._began) * self.plan.scale
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are on the wire now."""
+        return len(self._live)
+
+    def at(self, now: float) -> float:
+        """The event loop's time at which the service's clock shows `now`."""
+        return self._began + now / self.plan.scale
+
+    def open_connection(self) -> ConnectionFault | None:
+        """What happens to the next connection; each stream has one of its own."""
+        self._connections += 1
+        for fault in self.plan.faults:
+            if fault.connection is not None and fault.hits(self._connections):
+                return fault.connection
+        return None
+
+    def open_stream(self, request: StreamRequest, writer: StreamWriter) -> StreamHandler | Refusal:
+        """Take a stream or refuse it."""
+        number = len(self.streams) + 1
+        log = StreamLog(number, request.model_id, request.credential_id, self.now)
+        self.streams.append(log)
+        faults = [fault for fault in self.plan.faults if fault.hits(number)]
+        refusal = next((f.refusal for f in faults if f.refusal is not None), None)
+        if refusal is None and self.plan.quota is not None and len(self._live) >= self.plan.quota:
+            refusal = Refusal(429, "ThrottlingException", "Too many streams, please wait.")
+        if refusal is not None:
+            log.refused = refusal.error_type
+            self._told(f"refused {refusal.error_type}", number)
+            return refusal
+        if self.plan.open_delay_s:
+            writer.hold_head(self.plan.open_delay_s)
+        for fault in faults:
+            if fault.name == "no-head":
+                writer.hold_head(None)
+            elif fault.name == "slow-head":
+                writer.hold_head(fault.seconds or SLOW_HEAD_S)
+        stream = _Stream(self, log, writer, faults)
+        self._live.add(stream)
+        self._told("opened", number)
+        return stream
+
+    def make_peer(self, faults: Sequence[FaultSpec]) -> SonicPeer:
+        """The mind behind a stream."""
+        return SonicPeer(
+            self._brain(),
+            self._ears,
+            now=self.now,
+            new_id=lambda: str(uuid.uuid4()),
+            profile=self.plan.profile,
+            timing=self.plan.timing,
+            faults=[fault.name for fault in faults if fault.name in Fault],
+            stream_faults=[
+                StreamFault(
+                    code=STREAM_FAULTS[fault.name][0],
+                    message=STREAM_FAULTS[fault.name][1],
+                    on_event=fault.on_event,
+                    nth=fault.nth,
+                    after_s=fault.after_s,
+                )
+                for fault in faults
+                if fault.name in STREAM_FAULTS
+            ],
+        )
+
+    def gone(self, stream: _Stream) -> None:
+        """A stream is off the wire; for the stream itself."""
+        self._live.discard(stream)
+        self._told("closed", stream.log.number)
+
+    def save(self, folder: Path) -> None:
+        """Write what every stream received: `stream-N.json` and `stream-N.pcm`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for log in self.streams:
+            if log.record is None:
+                continue
+            record = log.record
+            facts = {
+                "stream": log.number,
+                "model_id": log.model_id,
+                "asked_at": log.asked_at,
+                "closed_at": log.closed_at,
+                "system_prompt": record.system_prompt,
+                "history": [turn.model_dump() for turn in record.history],
+                "heard": [[item.at, item.value] for item in record.heard],
+                "typed": [[item.at, item.value] for item in record.typed],
+                "said": [[item.at, item.value] for item in record.said],
+                "events": [[event.at, event.name, event.n_bytes] for event in record.events],
+                "audio_rate_hz": record.audio_rate_hz,
+                "failure": record.failure,
+            }
+            path = folder / f"stream-{log.number}"
+            path.with_suffix(".json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            path.with_suffix(".pcm").write_bytes(record.audio)
+
+
+class _Stream:
+    """Joins one stream of the wire to its peer and the clock."""
+
+    def __init__(
+        self,
+        service: NovaService,
+        log: StreamLog,
+        writer: StreamWriter,
+        faults: Sequence[FaultSpec],
+    ) -> None:
+        self.log = log
+        self._service = service
+        self._writer = writer
+        self._peer = service.make_peer(faults)
+        log.record = self._peer.record
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.Handle | None = None
+        self._fault_timers = [
+            self._loop.call_at(
+                service.at(service.now + (fault.after_s or 0.0)), self._strike, fault
+            )
+            for fault in faults
+            if fault.wire is not None and fault.on_event is None
+        ]
+        self._on_events = {
+            fault.on_event: fault for fault in faults if fault.wire is not None and fault.on_event
+        }
+        self._over = False
+        self._carry()
+
+    def receive(self, payload: bytes) -> None:
+        """Take one event of the client."""
+        if self._over:
+            return
+        self._peer.receive(payload, self._service.now)
+        self._carry()
+        if self._on_events:
+            self._strike_on_event()
+
+    def end_of_input(self) -> None:
+        """The client has nothing more to say."""
+        if not self._over:
+            self._peer.end_input(self._service.now)
+            self._carry()
+
+    def closed(self) -> None:
+        """The stream is gone."""
+        self._over = True
+        self.log.closed_at = self._service.now
+        for timer in (self._timer, *self._fault_timers):
+            if timer is not None:
+                timer.cancel()
+        self._service.gone(self)
+
+    def _carry(self) -> None:
+        for payload in self._peer.events_to_send():
+            self._writer.send(payload)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._peer.failure is not None and not self._over:
+            self._over = True
+            self._writer.fail(*self._peer.failure)
+        elif self._peer.ended and not self._over:
+            self._over = True
+            self._writer.end()
+        elif (at := self._peer.next_timer()) is not None:
+            self._timer = self._loop.call_at(self._service.at(at), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._peer.handle_timer(self._service.now)
+        self._carry()
+
+    def _strike_on_event(self) -> None:
+        name = self._peer.record.events[-1].name
+        fault = self._on_events.get(name)
+        if fault is None:
+            return
+        count = sum(event.name == name for event in self._peer.record.events)
+        if count == fault.nth:
+            del self._on_events[name]
+            self._strike(fault)
+
+    def _strike(self, fault: FaultSpec) -> None:
+        kind = fault.wire
+        if kind is None or self._over:
+            return
+        event = b'{"event":{"usageEvent":{"totalInputTokens":0,"totalOutputTokens":0}}}'
+        match kind:
+            case WireFault.RESET:
+                self._writer.reset(0)
+            case WireFault.RESET_CANCEL:
+                self._writer.reset(8)
+            case WireFault.END:
+                self._writer.end()
+            case WireFault.ABORT:
+                self._writer.abort()
+            case WireFault.GO_AWAY:
+                self._writer.go_away()
+            case WireFault.HALF_FRAME:
+                self._writer.send_half_frame(event)
+                self._writer.end()
+            case WireFault.BAD_CRC:
+                self._writer.send_bad_crc(event)
+            case WireFault.STALL:
+                self._writer.stop_reading()
+                stall_s = fault.seconds or STALL_S
+                again = self._service.at(self._service.now + stall_s)
+                self._fault_timers.append(self._loop.call_at(again, self._writer.resume_reading))
+            case WireFault.NO_READ:
+                self._writer.stop_reading()
+            case _:
+                assert_never(kind)
+
+
+def limited(plan: ServicePlan, *, limit_s: float) -> ServicePlan:
+    """The same plan with another life of a stream."""
+    return replace(plan, timing=replace(plan.timing, limit_s=limit_s))

@@ -1,0 +1,267 @@
+"""Websockets to and from callers, on the library `websockets`.
+
+GET or POST with the token     200 and the answer of a healthy bot
+upgrade with the token         a caller
+anything with a wrong token    401, before any upgrade
+upgrade while calls are refused 503
+"""
+
+from __future__ import annotations
+
+import hmac
+import http
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as ws_connect
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.http11 import Request, Response
+
+from opusagent.errors import ConfigError, TransportError
+from opusagent.transports import CallerTransport
+
+__all__ = ["WebSocketServer", "connect"]
+
+_log = structlog.get_logger("opusagent.websocket")
+
+HEALTHY: Final = b'{"type":"ac-bot-api","success":true}'
+"""What AudioCodes expects of a bot's URL over plain HTTP (AudioCodes Bot API, health check)."""
+
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+"""A chunk of audio is about 7 kB; a whole prompt in one message was seen with 190 kB."""
+
+PING_S: Final = 20.0
+"""Keeps load balancers with a limit of a minute from cutting a quiet call."""
+
+PING_TIMEOUT_S: Final = 60.0
+CLOSE_S: Final = 2.0
+MAX_PROBE_BYTES: Final = 64 * 1024
+
+type Handler = Callable[[CallerTransport, str], Awaitable[None]]
+
+
+class WebSocketServer:
+    """Accepts callers and gives each to a handler, with the name of its tenant.
+
+    Args:
+        handler: Carries one caller; the socket is closed when it returns.
+        host: Where to listen.
+        port: 0 takes any free one.
+        tokens: Tenant -> token; without any every caller is let in as the tenant "".
+        refuse_new: Whether upgrades are refused just now.
+        tls_cert: Certificate chain (PEM), to serve `wss://`.
+        tls_key: Its key.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        host: str,
+        port: int,
+        tokens: Mapping[str, str],
+        refuse_new: Callable[[], bool],
+        tls_cert: Path | None = None,
+        tls_key: Path | None = None,
+    ) -> None:
+        """Prepare; nothing is bound before `start`.
+
+        Raises:
+            ConfigError: If the certificate cannot be used.
+        """
+        self._handler = handler
+        self._host = host
+        self._port = port
+        self._tokens = {name: f"Bearer {token}".encode() for name, token in tokens.items()}
+        self._refuse_new = refuse_new
+        self._tls = None if tls_cert is None else _server_tls(tls_cert, tls_key)
+        self._server: Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            ConfigError: If the address cannot be taken.
+        """
+        try:
+            self._server = await serve(
+                self._carry,
+                self._host,
+                self._port,
+                ssl=self._tls,
+                create_connection=_Connection,
+                process_request=self._answer,
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                ping_interval=PING_S,
+                ping_timeout=PING_TIMEOUT_S,
+                close_timeout=CLOSE_S,
+                server_header=None,
+            )
+        except OSError as error:
+            place = f"BRIDGE_HOST={self._host} BRIDGE_PORT={self._port}"
+            raise ConfigError(f"{place}: cannot listen there: {error.strerror}") from error
+        port: int = next(iter(self._server.sockets)).getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """Stop listening and close what is open (1001)."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        tenant = self._tenant(request)
+        if tenant is None:
+            _log.warning("token refused", remote=_remote(connection))
+            refusal = connection.respond(http.HTTPStatus.UNAUTHORIZED, "wrong or missing token\n")
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+            return refusal
+        if "websocket" not in request.headers.get("Upgrade", "").lower():
+            return _json(HEALTHY)
+        if self._refuse_new():
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "no new calls here\n")
+        connection.username = tenant
+        return None
+
+    def _tenant(self, request: Request) -> str | None:
+        """Who sent this; None if nobody we know. Every token is compared, each in constant time."""
+        if not self._tokens:
+            return ""
+        scheme, _, token = ", ".join(request.headers.get_all("Authorization")).partition(" ")
+        given = f"{scheme.title()} {token.strip()}".encode()
+        found = None
+        for name, expected in self._tokens.items():
+            if hmac.compare_digest(given, expected):
+                found = name
+        return found
+
+    async def _carry(self, connection: ServerConnection) -> None:
+        await self._handler(WebSocketTransport(connection), connection.username)
+
+
+class WebSocketTransport:
+    """A websocket as the bridge and the simulated caller see it: see `CallerTransport`."""
+
+    def __init__(self, connection: ServerConnection | ClientConnection) -> None:
+        """Wrap an open websocket."""
+        self._connection = connection
+
+    async def recv(self) -> str | bytes | None:
+        """The next message; None once the socket is closed."""
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed:
+            return None
+
+    async def send(self, text: str) -> None:
+        """Send a text message.
+
+        Raises:
+            TransportError: If the socket is closed.
+        """
+        try:
+            await self._connection.send(text)
+        except ConnectionClosed as error:
+            raise TransportError("ConnectionLost", "the websocket is closed") from error
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket, within `CLOSE_S`."""
+        await self._connection.close(code, reason)
+
+    def abort(self) -> None:
+        """Cut the TCP connection without a word, as a crash would."""
+        self._connection.transport.abort()
+
+
+async def connect(url: str, *, token: str = "", ca_file: Path | None = None) -> WebSocketTransport:
+    """Open a websocket to a bot, as VoiceAI Connect does.
+
+    Raises:
+        TransportError: If there is no bot, or it refuses; `message` has the HTTP status then.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    tls = None
+    if url.startswith("wss:"):
+        tls = ssl.create_default_context(cafile=ca_file)
+    try:
+        connection = await ws_connect(
+            url,
+            additional_headers=headers,
+            ssl=tls,
+            compression=None,
+            max_size=MAX_MESSAGE_BYTES,
+            close_timeout=CLOSE_S,
+            proxy=None,
+        )
+    except InvalidStatus as error:
+        raise TransportError("Refused", f"HTTP {error.response.status_code}") from error
+    except (OSError, TimeoutError, WebSocketException) as error:
+        raise TransportError("ConnectionLost", f"{url}: {error}") from error
+    return WebSocketTransport(connection)
+
+
+_HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$")
+_BODY_HEADERS: Final = re.compile(rb"(?im)^(?:content-length|transfer-encoding):[^\n]*\n")
+
+
+class _Connection(ServerConnection):
+    """Answers a POST as if it were a GET: the library closes on any request with a body.
+
+    AudioCodes' health check may be either (AudioCodes Bot API; reports of Live Hub users).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._posted: bytearray | None = bytearray()  # None: not, or no longer, a POST
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        if self._posted is None:
+            super().data_received(data)
+            return
+        self._posted += data
+        if not self._posted.startswith(b"POST "[: len(self._posted)]):
+            held, self._posted = bytes(self._posted), None
+            super().data_received(held)
+            return
+        head, found, body = bytes(self._posted).partition(_HEAD_END)
+        length = _LENGTH.search(head)
+        too_long = len(self._posted) > MAX_PROBE_BYTES
+        if (found and len(body) >= (int(length[1]) if length else 0)) or too_long:
+            self._posted = None
+            get = b"GET " + _BODY_HEADERS.sub(b"", head[5:] + b"\r\n") + b"\r\n"
+            super().data_received(get)
+
+
+def _json(body: bytes) -> Response:
+    headers = Headers(
+        {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+    )
+    return Response(200, "OK", headers, body)
+
+
+def _remote(connection: ServerConnection) -> str:
+    address = connection.remote_address
+    return str(address[0]) if address else ""
+
+
+def _server_tls(cert: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"BRIDGE_TLS_CERT: {cert}: {error}") from error
+    return context

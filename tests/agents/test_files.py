@@ -1,0 +1,120 @@
+import re
+import shutil
+import wave
+from pathlib import Path
+
+import pytest
+
+from opusagent.agents import AgentDirectory, load_agent
+from opusagent.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def agent_file(directory: Path, name: str = "default", text: str = 'system_prompt = "Hi"') -> Path:
+    path = directory / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def recording(path: Path) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8_000)
+        file.writeframes(bytes(1_600))
+    return path
+
+
+def test_an_agent_with_only_a_prompt_has_defaults_for_the_rest(tmp_path: Path) -> None:
+    agent = load_agent(agent_file(tmp_path))
+    assert agent.system_prompt == "Hi"
+    assert agent.voice == "tiffany"
+    assert agent.greeting.text == ""
+
+
+def test_the_prompt_may_stand_in_a_text_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Grüße", encoding="utf-8")
+    assert (
+        load_agent(agent_file(tmp_path, text='system_prompt_file = "prompt.txt"')).system_prompt
+        == "Grüße"
+    )
+
+
+def test_recordings_are_found_beside_the_file(tmp_path: Path) -> None:
+    wav = recording(tmp_path / "hello.wav")
+    text = 'system_prompt = "Hi"\ncomfort_audio = "hello.wav"\n[greeting]\naudio = "hello.wav"'
+    agent = load_agent(agent_file(tmp_path, text=text))
+    assert agent.comfort_audio == agent.greeting.audio == str(wav)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("system_prompt: 1", "is not TOML"),
+        ("voice = 'amy'", "system_prompt: Field required"),
+        ("system_prompt = ' '", "system_prompt: must not be empty"),
+        ("system_prompt = 'x'\nvoyce = 'amy'", "voyce: Extra inputs are not permitted"),
+        ("system_prompt = 'x'\n[inference]\ntop_p = 2", "inference.top_p: Input should be less"),
+        ("system_prompt = 'x'\nendpointing = 'SOON'", "endpointing: Input should be 'HIGH'"),
+        ("system_prompt = 'x'\nsystem_prompt_file = 'y'", "not both"),
+        ("system_prompt_file = 1", "system_prompt_file: must be a path"),
+        ("system_prompt_file = 'none.txt'", "system_prompt_file: "),
+        ("system_prompt = 'x'\ncomfort_audio = 'none.wav'", "No such file"),
+        ("system_prompt = 'x'\ncomfort_audio = 'default.toml'", "comfort_audio: "),
+    ],
+)
+def test_a_wrong_file_is_refused_with_file_key_and_reason(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    path = agent_file(tmp_path, text=text)
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        load_agent(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_call_is_answered_by_the_agent_named_like_the_bot(tmp_path: Path) -> None:
+    agent_file(tmp_path)
+    agent_file(tmp_path, "Sales", 'system_prompt = "Sell"')
+    directory = AgentDirectory.load(tmp_path)
+    assert directory.names == ("Sales", "default")
+    assert directory.pick("sales")[0] == "Sales"
+    assert directory.pick("Sales")[1].system_prompt == "Sell"
+
+
+@pytest.mark.parametrize("bot_name", ["", "unknown", "../default", "default.toml", "/etc/passwd"])
+def test_any_other_bot_name_is_answered_by_the_default(bot_name: str, tmp_path: Path) -> None:
+    agent_file(tmp_path)
+    assert AgentDirectory.load(tmp_path).pick(bot_name)[0] == "default"
+
+
+def test_two_agents_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    agent_file(tmp_path, "sales")
+    agent_file(tmp_path, "Sales")
+    with pytest.raises(ConfigError, match="same name but for upper case"):
+        AgentDirectory.load(tmp_path)
+
+
+def test_the_shipped_agent_answers_where_no_default_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = load_agent(ROOT / "config" / "agents" / "default.toml")
+    assert AgentDirectory.load(tmp_path).pick("x") == ("default", shipped)
+    monkeypatch.chdir(tmp_path)
+    assert AgentDirectory.load(Path("config/agents")).pick("x") == ("default", shipped)
+
+
+def test_a_directory_that_was_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"AGENT_CONFIG_DIR: .*nowhere is not a directory"):
+        AgentDirectory.load(tmp_path / "nowhere")
+
+
+def test_the_shipped_agent_greets_by_typed_text_and_does_nothing_else_by_itself() -> None:
+    agent = load_agent(ROOT / "config" / "agents" / "default.toml")
+    assert agent.greeting.text
+    assert agent.greeting.audio == agent.comfort_audio == ""
+
+
+def test_an_agent_directory_can_be_moved(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config" / "agents", tmp_path / "agents")
+    assert "default" in AgentDirectory.load(tmp_path / "agents").names

@@ -1,0 +1,555 @@
+"""The transport on the real AWS SDK, over TLS and HTTP/2 on loopback, on good days and bad."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from opusagent.clock import FakeClock, SystemClock
+from opusagent.errors import ConfigError, TransportError
+from opusagent.simulators.wire import ConnectionFault, Refusal, StreamRequest, StreamWriter
+from opusagent.transports.bedrock import BedrockConnector, BedrockTransport, Limits
+from opusagent.transports.credentials import Credentials, Pinned
+from tests.transports.rig import KEYS, MODEL, QUICK, Handler, Rig, Scripted, echo, run_clean, serving
+
+pytestmark = pytest.mark.integration
+
+EVENT = b'{"event":{"sessionStart":{}}}'
+
+
+async def failure_of(transport: BedrockTransport) -> TransportError:
+    """Read until the stream fails."""
+    with pytest.raises(TransportError) as raised:
+        while await transport.receive() is not None:
+            pass
+    return raised.value
+
+
+def refusing(refusal: Refusal) -> Scripted:
+    return Scripted(lambda _, __: refusal)
+
+
+def acting(act: Callable[[StreamWriter], None]) -> Scripted:
+    """A service that does one thing when the first event comes."""
+    return Scripted(lambda _, writer: Handler(writer, lambda __, to: act(to)))
+
+
+def test_events_of_every_size_go_both_ways_unaltered_and_in_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo)) as rig, rig.opened() as stream:
+            sizes = (0, 1, 2, 3, 1000, 16_384, 40_000, 200_000)
+            sent = [b'{"n":%d,"x":"%s"}' % (size, b"a" * size) for size in sizes] * 3
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(read(stream))
+                for payload in sent:
+                    await stream.send(payload)
+                await stream.close_input()
+            assert reading.result() == sent
+
+    async def read(stream: BedrockTransport) -> list[bytes]:
+        got = []
+        while (payload := await stream.receive()) is not None:
+            got.append(payload)
+        return got
+
+    run_clean(main)
+
+
+def test_a_request_names_the_model_and_is_signed_with_the_key(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted(echo)
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.head()
+        (request,) = service.requests
+        assert request.model_id == MODEL
+        assert request.credential_id == KEYS["AWS_ACCESS_KEY_ID"]
+        assert request.headers["content-type"] == "application/vnd.amazon.eventstream"
+        assert request.headers["x-amz-content-sha256"] == "STREAMING-AWS4-HMAC-SHA256-EVENTS"
+
+    run_clean(main)
+
+
+def test_events_may_be_sent_before_the_head_has_come(tmp_path: Path) -> None:
+    def slow(_: StreamRequest, writer: StreamWriter) -> Handler:
+        writer.hold_head(0.2)
+        return Handler(writer, lambda payload, to: to.send(payload))
+
+    async def main() -> None:
+        service = Scripted(slow)
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.send(EVENT)
+            await stream.head()
+            assert await stream.receive() == EVENT
+
+    run_clean(main)
+
+
+def test_what_the_service_says_after_the_input_has_ended_is_received(tmp_path: Path) -> None:
+    def last_words(_: StreamRequest, writer: StreamWriter) -> Handler:
+        handler = Handler(writer)
+
+        def say() -> None:
+            writer.send(b"last")
+            writer.end()
+
+        handler.end_of_input = say  # type: ignore[method-assign]
+        return handler
+
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(last_words)) as rig, rig.opened() as stream:
+            await stream.send(EVENT)
+            await stream.close_input()
+            await stream.close_input()
+            assert await stream.receive() == b"last"
+            assert await stream.receive() is None
+            assert await stream.receive() is None
+
+    run_clean(main)
+
+
+def test_sending_after_the_input_was_closed_is_an_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo)) as rig, rig.opened() as stream:
+            await stream.close_input()
+            with pytest.raises(TransportError, match="Closed"):
+                await stream.send(EVENT)
+
+    run_clean(main)
+
+
+# Before the head
+
+
+def test_no_credentials_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    def nothing() -> Pinned:
+        raise ValueError("none found")
+
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo)) as rig:
+            credentials = Credentials(utcnow=SystemClock().utcnow, environ={}, chain=nothing)
+            stream = rig.connector(credentials=credentials).connect()
+            with pytest.raises(TransportError, match="NoCredentials: none found"):
+                await stream.open()
+            await stream.close()
+        assert rig.service.requests == []
+
+    run_clean(main)
+
+
+def test_a_refused_connection_is_an_error_of_open(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo)) as rig:
+            rig.server.stop_listening()
+            stream = rig.transport()
+            with pytest.raises(TransportError, match="CONNECTION_REFUSED") as raised:
+                await stream.open()
+            assert raised.value.code == "ConnectionLost"
+            await stream.close_input()
+            await stream.close()
+
+            await rig.server.listen_again()
+            async with rig.opened() as again:
+                await again.head()
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("fault", [ConnectionFault.TLS, ConnectionFault.DROP])
+def test_a_connection_that_fails_in_the_beginning_is_an_error(
+    tmp_path: Path, fault: ConnectionFault
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo, fault=fault)) as rig:
+            stream = rig.transport()
+            with pytest.raises(TransportError) as raised:
+                await stream.open()
+                await stream.head()
+            assert raised.value.code == "ConnectionLost"
+            await stream.close()
+
+    run_clean(main)
+
+
+def test_a_connection_that_is_sent_away_at_once_is_an_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo, fault=ConnectionFault.GO_AWAY)) as rig:
+            stream = rig.transport()
+            with pytest.raises(TransportError) as raised:
+                await stream.open()
+                await stream.head()
+            assert raised.value.code in ("ConnectionLost", "NoHead")
+            await stream.close()
+
+    run_clean(main)
+
+
+def test_a_certificate_of_another_authority_is_not_accepted(tmp_path: Path) -> None:
+    async def main() -> None:
+        other = tmp_path / "other"
+        other.mkdir()
+        async with serving(tmp_path, Scripted(echo)) as rig, serving(other, Scripted(echo)) as liar:
+            stream = Rig(rig.service, liar.server, rig.ca_file).transport()
+            # TLS libraries answer a bad certificate late on purpose; our own limit is what counts.
+            with pytest.raises(TransportError, match="ConnectionLost"):
+                await stream.open()
+            await stream.close()
+        assert liar.service.requests == []
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_unusable_ca_file_is_a_configuration_error(tmp_path: Path, content: str | None) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
+        make_connector(ca_file=ca_file)
+
+
+def test_an_endpoint_without_tls_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="must begin with https://"):
+        make_connector(endpoint="http://localhost:1")
+
+
+def make_connector(
+    *, ca_file: Path | None = None, endpoint: str = "https://localhost:1"
+) -> BedrockConnector:
+    clock = FakeClock()
+    return BedrockConnector(
+        region="us-east-1",
+        model_id=MODEL,
+        credentials=Credentials(utcnow=clock.utcnow, environ=KEYS),
+        utcnow=clock.utcnow,
+        endpoint=endpoint,
+        ca_file=ca_file,
+    )
+
+
+def test_a_head_that_never_comes_is_an_error_in_time(tmp_path: Path) -> None:
+    def mute(_: StreamRequest, writer: StreamWriter) -> Handler:
+        writer.hold_head(None)
+        return Handler(writer)
+
+    async def main() -> None:
+        service = Scripted(mute)
+        async with serving(tmp_path, service) as rig:
+            async with rig.opened() as stream:
+                with pytest.raises(TransportError, match="NoHead"):
+                    await stream.head()
+            await service.handlers[0].gone.wait()
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("leave_open", [False, True], ids=["ended", "left open"])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "ValidationException"),
+        (403, "AccessDeniedException"),
+        (404, "ResourceNotFoundException"),
+        (429, "ThrottlingException"),
+        (500, "InternalServerException"),
+        (503, "ServiceUnavailableException"),
+        (418, "NeverHeardOfException"),
+    ],
+)
+def test_a_refusal_gives_its_error_type_and_words(
+    tmp_path: Path, status: int, kind: str, leave_open: bool
+) -> None:
+    refusal = Refusal(status, f"{kind}:http://internal/", "Too many.", leave_open=leave_open)
+
+    async def main() -> None:
+        async with (
+            serving(tmp_path, refusing(refusal)) as rig,
+            rig.opened(limits=Limits(head_s=3.0)) as stream,
+        ):
+            with pytest.raises(TransportError, match=r"Too many\.") as raised:
+                await stream.head()
+            assert raised.value.code == kind
+            with pytest.raises(TransportError, match=kind):
+                await stream.receive()
+            await stream.close_input()
+
+    run_clean(main)
+
+
+# In the stream
+
+
+@pytest.mark.parametrize("leave_open", [False, True], ids=["ended", "left open"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "internalServerException",
+        "modelStreamErrorException",
+        "modelTimeoutException",
+        "serviceUnavailableException",
+        "throttlingException",
+        "validationException",
+        "weirdException",
+    ],
+)
+def test_an_exception_in_the_stream_is_raised_after_what_came_before_it(
+    tmp_path: Path, kind: str, leave_open: bool
+) -> None:
+    def act(writer: StreamWriter) -> None:
+        writer.send(b"before")
+        writer.fail(kind, "InternalErrorCode=532::Timed out", leave_open=leave_open)
+
+    async def main() -> None:
+        async with serving(tmp_path, acting(act)) as rig, rig.opened() as stream:
+            await stream.send(EVENT)
+            assert await stream.receive() == b"before"
+            for _ in range(2):
+                with pytest.raises(TransportError) as raised:
+                    await stream.receive()
+                assert raised.value.code == kind
+                assert "532" in raised.value.message
+
+    run_clean(main)
+
+
+def half_frame(writer: StreamWriter) -> None:
+    writer.send_half_frame(b"x" * 100)
+    writer.end()
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        (lambda writer: writer.reset(0), "ConnectionLost"),
+        (lambda writer: writer.reset(8), "ConnectionLost"),
+        (lambda writer: writer.abort(), "ConnectionLost"),
+        (lambda writer: writer.go_away(), "ConnectionLost"),
+        (lambda writer: writer.end(), "Ended"),
+        (half_frame, "Undecodable"),
+        (lambda writer: writer.send_bad_crc(b"x" * 100), "Undecodable"),
+    ],
+    ids=["reset 0", "reset 8", "tcp abort", "goaway", "bare end", "half frame", "bad checksum"],
+)
+def test_a_stream_that_breaks_is_an_error_and_can_be_closed(
+    tmp_path: Path, act: Callable[[StreamWriter], None], code: str
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, acting(act)) as rig, rig.opened() as stream:
+            await stream.head()
+            await stream.send(EVENT)
+            assert (await failure_of(stream)).code == code
+            assert (await failure_of(stream)).code == code
+            await stream.close_input()
+
+    run_clean(main)
+
+
+def test_sending_to_a_connection_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, acting(lambda writer: writer.abort())) as rig:
+            async with rig.opened() as stream:
+                await stream.send(EVENT)
+                await failure_of(stream)
+                with pytest.raises(TransportError, match="ConnectionLost"):
+                    await stream.send(EVENT)
+
+    run_clean(main)
+
+
+def test_a_service_that_stops_reading_makes_send_fail_in_time_and_only_then(tmp_path: Path) -> None:
+    def deaf(_: StreamRequest, writer: StreamWriter) -> Handler:
+        writer.stop_reading()
+        return Handler(writer)
+
+    async def main() -> None:
+        service = Scripted(deaf)
+        payload = b"x" * 8000
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            sent = 0
+            with pytest.raises(TransportError, match="SendTimeout"):
+                for _ in range(100):
+                    await stream.send(payload)
+                    sent += 1
+            assert 64_000 < sent * len(payload) < 400_000
+            service.handlers[0].writer.resume_reading()
+            await stream.send(b"after")
+            await service.handlers[0].has(sent + 1)
+            assert service.handlers[0].received == [payload] * sent + [b"after"]
+
+    run_clean(main)
+
+
+# Cancellation
+
+
+def test_a_cancelled_receive_loses_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted()
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.head()
+            got: list[bytes | None] = []
+            for number in range(50):
+                service.handlers[0].writer.send(b"%d" % number)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.0001 * number):  # some before, some after it came
+                        got.append(await stream.receive())
+            assert 0 < len(got) < 50
+            while len(got) < 50:
+                got.append(await stream.receive())
+            assert got == [b"%d" % number for number in range(50)]
+
+    run_clean(main)
+
+
+def test_a_cancelled_send_leaves_the_chain_of_signatures_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted()
+        async with serving(tmp_path, service) as rig, rig.opened(limits=Limits()) as stream:
+            await stream.head()
+            service.handlers[0].writer.stop_reading()
+            sent = 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    while True:
+                        await stream.send(b"x" * 8000)
+                        sent += 1
+            service.handlers[0].writer.resume_reading()
+            await stream.send(b"after")
+            await service.handlers[0].has(sent + 1)
+            assert service.handlers[0].received[-1] == b"after"
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_caller_who_hangs_up_while_the_stream_opens_leaves_nothing(
+    tmp_path: Path, turns: int
+) -> None:
+    async def main() -> None:
+        service = Scripted(echo)
+        async with serving(tmp_path, service) as rig:
+            stream = rig.transport()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.002 * turns):
+                    await stream.open()
+                    await stream.head()
+                    await stream.receive()
+            await stream.close()
+            for handler in service.handlers:
+                await handler.gone.wait()
+
+    run_clean(main)
+
+
+def test_closing_before_the_head_or_before_opening_does_not_hang(tmp_path: Path) -> None:
+    def mute(_: StreamRequest, writer: StreamWriter) -> Handler:
+        writer.hold_head(None)
+        return Handler(writer)
+
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(mute)) as rig:
+            await rig.transport().close()
+            async with rig.opened() as stream:
+                await stream.close_input()
+            await stream.close()
+
+    run_clean(main)
+
+
+def test_a_reader_sees_the_end_when_another_task_closes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, Scripted()) as rig, rig.opened() as stream:
+            await stream.head()
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(stream.receive())
+                tasks.create_task(stream.close())
+            assert reading.result() is None
+
+    run_clean(main)
+
+
+# Several streams
+
+
+def test_streams_that_open_together_have_a_connection_each_and_fail_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted(echo)
+        async with serving(tmp_path, service) as rig:
+            connector = rig.connector()
+            streams = [connector.connect() for _ in range(5)]
+            await asyncio.gather(*(stream.open() for stream in streams))
+            await asyncio.gather(*(stream.head() for stream in streams))
+            assert rig.server.connections == 5
+
+            service.handlers[0].writer.abort()
+            alive = 0
+            for number, stream in enumerate(streams):
+                payload = b"%d" % number
+                try:
+                    await stream.send(payload)
+                    assert await stream.receive() == payload
+                    alive += 1
+                except TransportError as error:
+                    assert error.code == "ConnectionLost"
+            assert alive == 4
+            await asyncio.gather(*(stream.close() for stream in streams))
+
+    run_clean(main)
+
+
+def test_new_credentials_are_for_new_streams_only(tmp_path: Path) -> None:
+    keys = iter(("AKIDFIRST", "AKIDSECOND"))
+
+    async def main() -> None:
+        service = Scripted(echo)
+        credentials = Credentials(
+            utcnow=SystemClock().utcnow, environ={}, chain=lambda: Pinned(next(keys), "secret")
+        )
+        async with serving(tmp_path, service) as rig:
+            connector = rig.connector(credentials=credentials)
+            first, second = connector.connect(), connector.connect()
+            await first.open()
+            credentials.forget()
+            await second.open()
+            for stream in (first, second):
+                await stream.send(EVENT)
+                assert await stream.receive() == EVENT
+                await stream.close()
+        assert [request.credential_id for request in service.requests] == ["AKIDFIRST", "AKIDSECOND"]
+
+    run_clean(main)
+
+
+def test_fifty_streams_leave_no_thread_and_no_file_behind(tmp_path: Path) -> None:
+    def counts() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+    async def one(connector: BedrockConnector) -> None:
+        stream = connector.connect()
+        await stream.open()
+        await stream.send(EVENT)
+        assert await stream.receive() == EVENT
+        await stream.close_input()
+        assert await stream.receive() is None
+        await stream.close()
+
+    async def main() -> None:
+        service = Scripted(echo)
+        async with serving(tmp_path, service) as rig:
+            connector = rig.connector(limits=Limits())
+            await one(connector)
+            await service.handlers[0].gone.wait()
+            before = counts()
+            await asyncio.gather(*(one(connector) for _ in range(50)))
+            for handler in service.handlers:
+                await handler.gone.wait()
+            after = counts()
+            assert after[0] <= before[0] + 5  # the default executor may have grown
+            assert after[1] <= before[1]
+        assert len(service.requests) == 51
+
+    run_clean(main)
