@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from opusagent.errors import ConfigError
 from opusagent.flags import with_setting_flags
@@ -92,17 +93,88 @@ def demo(
     list_scenarios: Annotated[bool, typer.Option("--list", help="Name the scenarios.")] = False,
 ) -> int:
     """A whole phone call on this machine: simulated caller, bridge, local Nova Sonic, real sockets."""
+    from opusagent.demo.report import show, write_files
     from opusagent.demo.run import run_demo
-    from opusagent.demo.scenarios import names
+    from opusagent.simulators.scenario import scenario_names
 
     if list_scenarios:
-        for name in names():
+        for name in scenario_names():
             typer.echo(name)
         return 0
-    result = _run(run_demo(scenario, output or Path("demo") / scenario))
+    console = Console(highlight=False)
+    result = _run(run_demo(scenario, say=lambda line: console.print(f"[dim]{escape(line)}[/]")))
+    files = write_files(result, output or Path("demo") / scenario)
+    show(result, files, console)
     if as_json:
         typer.echo(json.dumps(result.as_json()))
     return 0 if result.ok else EXIT_CHECK_FAILED
+
+
+@app.command(
+    epilog="Example: python run_bridge.py call ws://localhost:8765 --dtmf 42 --save-audio heard.wav"
+)
+def call(
+    url: Annotated[str, typer.Argument(help="ws://HOST:PORT or wss://HOST")],
+    audio: Annotated[list[Path] | None, typer.Option(help="A WAV file a turn.")] = None,
+    token: Annotated[str, typer.Option(help="Of the Authorization header.")] = "",
+    dtmf: Annotated[str, typer.Option(help="Keys to press after the last turn.")] = "",
+    save_audio: Annotated[
+        Path | None, typer.Option(help="Stereo WAV: caller left, bot right.")
+    ] = None,
+    media_format: Annotated[
+        list[str] | None, typer.Option(help="Offered; may be repeated.")
+    ] = None,
+    interrupt: Annotated[bool, typer.Option(help="Speak over the last answer.")] = False,
+    numbers: Annotated[int, typer.Option(help="Numbered frames instead of words.")] = 0,
+    frame_ms: Annotated[int, typer.Option(help="Length of a numbered frame.")] = 20,
+    fast: Annotated[bool, typer.Option(help="Numbered frames as fast as they go.")] = False,
+    chunk_ms: Annotated[int, typer.Option(help="Length of a chunk of caller audio.")] = 160,
+    ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust for wss://.")] = None,
+    bot_name: Annotated[str, typer.Option(help="Picks the agent.")] = "voice-bot",
+    as_json: JsonOption = False,
+) -> int:
+    """A simulated AudioCodes VoiceAI Connect calls any bot of the Bot API."""
+    from opusagent.simulators.caller_script import LIVE_HUB_FORMATS
+    from opusagent.simulators.calling import CallOptions, run_call, summary
+    from opusagent.simulators.verdict import judge
+
+    options = CallOptions(
+        url=url,
+        token=token,
+        ca_file=ca_file,
+        audio=audio or (),
+        interrupt=interrupt,
+        dtmf=dtmf,
+        numbers=numbers,
+        fast=fast,
+        frame_ms=frame_ms,
+        save_audio=save_audio,
+        media_formats=media_format or LIVE_HUB_FORMATS,
+        chunk_ms=chunk_ms,
+        bot_name=bot_name,
+    )
+    console = Console(highlight=False)
+    record = _run(
+        run_call(
+            options,
+            lambda at_s, what, words: console.print(
+                f"[dim]{at_s:6.2f} s[/] {what} {escape(words)}"
+            ),
+        )
+    )
+    verdict = judge(record)
+    for finding in verdict.findings:
+        console.print(
+            f"{'[red]wrong[/]' if finding.serious else '[yellow]note[/]'}  {escape(str(finding))}"
+        )
+    console.print(
+        "[green]the bot keeps the protocol[/]"
+        if verdict.ok
+        else "[red]the bot does not keep the protocol[/]"
+    )
+    if as_json:
+        typer.echo(json.dumps(summary(record, verdict)))
+    return 0 if verdict.ok else EXIT_CHECK_FAILED
 
 
 @app.command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,8 +195,7 @@ class BridgeServer:
             with bound(**context):
                 outcome = await bridge.run(text)
             reporter.ended(outcome, self._clock.monotonic() - began)
-        except Exception:
-            # The top of a call: a bug in it ends this call and no other.
+        except Exception:  # noqa: BLE001 - the top of a call: a bug ends this call and no other
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
             await caller.close(1011, "internal error")

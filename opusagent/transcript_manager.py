@@ -3,18 +3,26 @@
 Nova Sonic tells an answer twice: first SPECULATIVE, sentence by sentence and before its audio, later
 FINAL, which is what was really spoken. FINAL text may come seconds after the next turn has begun, or
 never (Nova 2 user guide, output events), so each sentence keeps its place from the moment it is planned.
+What the caller cannot have heard, because it was never handed to the phone, is no part of the
+conversation, whatever the model believes.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import JsonValue
 
 from opusagent.models.session_state import ConversationItem
+
+__all__ = ["TranscriptManager"]
+
+LIKENESS = 0.5
+"""Share of words that two wordings of one sentence have in common, at least."""
 
 
 class _Told(enum.Enum):
@@ -26,10 +34,14 @@ class _Told(enum.Enum):
     FINAL = "final"  # the model says that it was spoken
 
 
+_SPOKEN = (_Told.VOICED, _Told.FINAL)
+
+
 @dataclass(slots=True)
 class _Sentence:
     text: str
-    content_id: str = ""
+    text_id: str = ""  # the block that announced it
+    audio_id: str = ""  # the block that speaks it
     told: _Told = _Told.PLANNED
 
 
@@ -48,18 +60,14 @@ class _Entry:
     def spoken_text(self) -> str:
         if self.text is not None:
             return self.text
-        told = (_Told.VOICED, _Told.FINAL)
-        return " ".join(s.text for s in self.sentences if s.told in told)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+        return " ".join(s.text for s in self.sentences if s.told in _SPOKEN)
 
 
 class TranscriptManager:
     """The turns of one conversation, as they were said."""
 
     def __init__(self) -> None:
+        """Begin with nothing said."""
         self._entries: list[_Entry] = []
 
     # What the wires tell
@@ -78,58 +86,81 @@ class TranscriptManager:
     def bot_plans(self, text: str, *, content_id: str, stream: int, at: datetime) -> None:
         """Add a sentence that the bot is about to speak; `content_id` names its text block."""
         text = text.strip()
-        if text:
-            sentence = _Sentence(text, content_id)
-            self._open_answer(stream, at).sentences.append(sentence)
+        if not text:
+            return
+        answer = self._open_answer(stream, at)
+        last = answer.sentences[-1] if answer.sentences else None
+        if last is not None and last.text_id == content_id and last.told is _Told.PLANNED:
+            last.text = f"{last.text} {text}"
+        else:
+            answer.sentences.append(_Sentence(text, text_id=content_id))
 
-    def bot_voices(self, *, content_id: str, stream: int) -> None:
-        """Note that audio comes for the oldest planned sentence; `content_id` names the audio block."""
-        for entry in self._answers(stream):
-            for sentence in entry.sentences:
-                if sentence.told is _Told.PLANNED:
-                    sentence.told = _Told.VOICED
-                    sentence.content_id = content_id
-                    return
+    def bot_begins(self, *, content_id: str, stream: int) -> None:
+        """Note that audio will come for the oldest planned sentence; `content_id` names its block."""
+        if (answer := self._last_answer(stream)) is None:
+            return
+        for sentence in answer.sentences:
+            if sentence.told is _Told.PLANNED and not sentence.audio_id:
+                sentence.audio_id = content_id
+                return
+
+    def bot_voices(self, *, content_id: str) -> None:
+        """Note that the audio of this block is being played."""
+        for sentence in self._voiced_by({content_id}):
+            if sentence.told is _Told.PLANNED:
+                sentence.told = _Told.VOICED
+
+    def bot_unheard(self, *, content_id: str) -> None:
+        """Note that nothing of this block will be played."""
+        for sentence in self._voiced_by({content_id}):
+            sentence.told = _Told.UNHEARD
 
     def bot_said(self, text: str, *, stream: int, at: datetime) -> None:
-        """Add what the model says was spoken: it replaces what was planned, where it was planned."""
-        rest = text.strip()
-        if not rest:
+        """Add what the model says was spoken: it replaces what was planned, where it was planned.
+
+        A sentence of which the caller heard nothing stays out.
+        """
+        rest = text = text.strip()
+        if not _words(text):
             return
         for entry in self._answers(stream):
-            rest = _settle(entry, rest)
-            if not rest:
+            if rest:
+                rest = _settle(entry, rest)
+            if rest != text:
+                if rest:
+                    entry.sentences.append(_Sentence(rest, told=_Told.FINAL))
                 return
-            if rest != text.strip():
-                entry.sentences.append(_Sentence(rest, told=_Told.FINAL))
-                return
+        if _reword(list(self._answers(stream)), rest):
+            return
         answer = self._last_answer(stream) or self._open_answer(stream, at)
         answer.sentences.append(_Sentence(rest, told=_Told.FINAL))
 
-    def bot_recorded(self, text: str, *, at: datetime) -> None:
-        """Add words that were played from a recording, apart from any stream."""
+    def bot_recorded(self, text: str, *, content_id: str, at: datetime) -> None:
+        """Add words that are played from a recording, apart from any stream."""
         if text.strip():
-            spoken = [_Sentence(text.strip(), told=_Told.FINAL)]
+            spoken = [_Sentence(text.strip(), audio_id=content_id, told=_Told.VOICED)]
             self._entries.append(_Entry(at=at, stream=0, sentences=spoken, complete=True))
 
     def bot_finished(self, *, stream: int) -> None:
         """The answer is complete: the next planned sentence begins another one."""
         if (answer := self._last_answer(stream)) is not None:
             answer.complete = True
-            for sentence in answer.sentences:
-                if sentence.told is _Told.PLANNED:
-                    sentence.told = _Told.UNHEARD
 
-    def bot_interrupted(self, *, stream: int, heard: Collection[str]) -> None:
-        """The caller cut the answer off. `heard` names the audio blocks that were played, in part at least."""
-        if (answer := self._last_answer(stream)) is None:
-            return
-        answer.interrupted = answer.complete = True
-        for sentence in answer.sentences:
-            if sentence.told is _Told.PLANNED:
-                sentence.told = _Told.UNHEARD
-            elif sentence.told is _Told.VOICED and sentence.content_id not in heard:
-                sentence.told = _Told.UNHEARD
+    def bot_interrupted(self, *, heard: Collection[str], unheard: Collection[str]) -> None:
+        """The caller cut off what was being played.
+
+        Args:
+            heard: The audio blocks that she heard, in part at least.
+            unheard: Those of which she heard nothing.
+        """
+        cut = {*heard, *unheard}
+        for entry in self._entries:
+            if not any(sentence.audio_id in cut for sentence in entry.sentences):
+                continue
+            entry.interrupted = entry.complete = True
+            for sentence in entry.sentences:
+                if sentence.told is _Told.PLANNED or sentence.audio_id in unheard:
+                    sentence.told = _Told.UNHEARD
 
     def drop_last_exchange(self) -> None:
         """Forget the newest caller turn and all after it, e.g. when a content filter refused it."""
@@ -139,14 +170,6 @@ class TranscriptManager:
 
     # What others read
 
-    @property
-    def last_is_caller(self) -> bool:
-        """Whether the newest turn with words is the caller's: nobody has answered it."""
-        for entry in reversed(self._entries):
-            if entry.spoken_text():
-                return entry.text is not None
-        return False
-
     def get_conversation_context(self) -> list[ConversationItem]:
         """The turns in order; those without a word heard are left out."""
         return [
@@ -155,7 +178,7 @@ class TranscriptManager:
                 text=text,
                 at=entry.at,
                 interrupted=entry.interrupted,
-                **entry.extra,  # type: ignore[arg-type]  # unknown fields of a restored item
+                **entry.extra,
             )
             for entry in self._entries
             if (text := entry.spoken_text())
@@ -190,8 +213,12 @@ class TranscriptManager:
         """Forget everything."""
         self._entries.clear()
 
-    def _answers(self, stream: int) -> Iterable[_Entry]:
+    def _answers(self, stream: int) -> Iterator[_Entry]:
         return (e for e in self._entries if e.text is None and e.stream == stream)
+
+    def _voiced_by(self, content_ids: Collection[str]) -> Iterator[_Sentence]:
+        for entry in self._entries:
+            yield from (s for s in entry.sentences if s.audio_id in content_ids)
 
     def _last_answer(self, stream: int) -> _Entry | None:
         for entry in reversed(self._entries):
@@ -207,6 +234,10 @@ class TranscriptManager:
         return last
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
 def _settle(entry: _Entry, text: str) -> str:
     """Match spoken text to the planned sentences of one answer; returns what matched none.
 
@@ -214,14 +245,46 @@ def _settle(entry: _Entry, text: str) -> str:
     """
     rest = text
     for sentence in entry.sentences:
-        if not rest or sentence.told is _Told.FINAL:
+        planned, spoken = _words(sentence.text), _words(rest)
+        if sentence.told is _Told.FINAL or not planned or not spoken:
             continue
-        planned, spoken = _plain(sentence.text), _plain(rest)
-        if spoken.startswith(planned):
-            sentence.told = _Told.FINAL
-            rest = " ".join(rest.split()[len(sentence.text.split()) :])
-        elif planned.startswith(spoken):
-            sentence.told, sentence.text, rest = _Told.FINAL, rest, ""
+        if spoken[: len(planned)] == planned:
+            matched, rest = _split(rest, len(planned))
+        elif planned[: len(spoken)] == spoken:
+            matched, rest = rest, ""
         elif rest != text:
             break
+        else:
+            continue
+        if sentence.told is not _Told.UNHEARD:
+            sentence.told, sentence.text = _Told.FINAL, matched
     return rest
+
+
+def _split(text: str, n_words: int) -> tuple[str, str]:
+    """The text up to the end of its `n_words`-th word with what closes the sentence, and the rest."""
+    ends = [match.end() for match in re.finditer(r"\w+", text)]
+    if n_words >= len(ends):
+        return text, ""
+    end = ends[n_words - 1]
+    while end < len(text) and not text[end].isspace():
+        end += 1
+    return text[:end].strip(), text[end:].strip()
+
+
+def _reword(answers: list[_Entry], text: str) -> bool:
+    """Take the text for the sentence that it resembles most; False if it resembles none."""
+    spoken = set(_words(text))
+    best, likeness = None, 0.0
+    for sentence in (s for answer in answers for s in answer.sentences):
+        planned = set(_words(sentence.text))
+        if sentence.told is _Told.FINAL or not planned or not spoken:
+            continue
+        share = len(planned & spoken) / max(len(planned), len(spoken))
+        if share > likeness:
+            best, likeness = sentence, share
+    if best is None or likeness < LIKENESS:
+        return False
+    if best.told is not _Told.UNHEARD:
+        best.told, best.text = _Told.FINAL, text
+    return True

@@ -50,7 +50,7 @@ class Reporter:
                 _number(f["ms"]) / 1000
             ),
             "broken message": lambda f: metrics.broken_messages.labels(f["wire"]).inc(),
-            "unknown message": lambda f: self._unknown(f),
+            "unknown message": self._unknown,
             "tool finished": lambda f: metrics.tool_calls.labels(
                 "failed" if f["failed"] else "done"
             ).inc(),
@@ -84,7 +84,7 @@ class Reporter:
         if report.event not in _ONCE:
             return False
         kind = (report.event, *(str(value) for value in report.fields.values()))
-        if kind in self._said or len(self._said) > 100:  # noqa: PLR2004 - a bound, against floods
+        if kind in self._said or len(self._said) > 100:  # a bound, against floods
             return True
         self._said.add(kind)
         return False

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+__all__ = ["Answer"]
+
+MAX_PAUSE_S = 3.0
+"""An answer that has brought no audio for so long is taken as over: its end may never be told."""
+
 
 class Answer:
     """Follows the audio blocks of one answer after another on the live stream.
@@ -12,39 +17,58 @@ class Answer:
 
     def __init__(self) -> None:
         self._blocks: set[str] = set()
+        self._silent: set[str] = set()  # begun, no audio yet
         self._dead: set[str] = set()
         self._muted = False
-        self.generating = False
-        """Whether the model is in the middle of an answer."""
+        self._generating = False
+        self._active_at = 0.0
 
-    def begins(self, content_id: str) -> bool:
+    def generating(self, now: float) -> bool:
+        """Whether the model is in the middle of an answer; not for ever, where its end never came."""
+        return self._generating and now - self._active_at < MAX_PAUSE_S
+
+    def begins(self, content_id: str, now: float) -> bool:
         """A block of audio begins. True if it is to be heard."""
-        self.generating = True
+        if self._muted and not self.generating(now):
+            self._muted = False
+        self._generating = True
+        self._active_at = now
         if self._muted:
             self._dead.add(content_id)
             return False
         self._blocks.add(content_id)
+        self._silent.add(content_id)
         return True
 
-    def heard(self, content_id: str) -> bool:
-        """Whether audio of this block is to be played."""
+    def sounds(self, content_id: str, now: float) -> bool:
+        """Audio of a block came. True if it is to be played."""
+        self._active_at = now
         return content_id not in self._dead
+
+    def is_first(self, content_id: str) -> bool:
+        """Whether this is the first audio of its block; asking again, it is not."""
+        if content_id not in self._silent:
+            return False
+        self._silent.discard(content_id)
+        return True
 
     def ends(self) -> None:
         """The model has finished the answer, or has stopped it."""
-        self.generating = self._muted = False
+        self._generating = self._muted = False
         self._blocks.clear()
+        self._silent.clear()
 
-    def cut(self, *, noticed: bool) -> None:
+    def cut(self, now: float, *, noticed: bool) -> None:
         """The caller has cut the answer off. `noticed` when the model knows: what begins now is new."""
+        self._muted = self.generating(now) and not noticed
         self._dead |= self._blocks
         self._blocks.clear()
-        self._muted = self.generating and not noticed
+        self._silent.clear()
         if noticed:
-            self.generating = False
+            self._generating = False
 
-    def new_turn(self) -> None:
-        """The caller's turn has reached the model: what begins now answers that."""
+    def unmute(self) -> None:
+        """The model has taken the caller's turn: what begins now answers that."""
         self._muted = False
 
     def stream_lost(self) -> None:

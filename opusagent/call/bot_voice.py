@@ -2,77 +2,128 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
+
 from opusagent.audiocodes.protocol import AudioCodesProtocol
 from opusagent.call.playback import Cut, Playback
+
+__all__ = ["BotVoice"]
 
 IDLE_S = 1.0
 """A play stream that has run dry this long is closed: while it is open, VoiceAI Connect takes the bot
 for speaking and, with barge-in off, withholds the caller's audio (live captures)."""
 
 
-class BotVoice:
-    """Joins the pacing to the play streams of one websocket."""
+@dataclass(slots=True)
+class _Turn:
+    """A turn of the bot that waits for the one before it to be handed over."""
 
-    def __init__(self, phone: AudioCodesProtocol, playback: Playback) -> None:
+    chunks: list[tuple[bytes, str]] = field(default_factory=list)
+    n_bytes: int = 0
+    complete: bool = False
+
+
+class BotVoice:
+    """Joins the pacing to the play streams of one websocket.
+
+    Args:
+        bytes_per_second: Of 16-bit PCM at the play rate.
+        lead_s: How far audio may run ahead of the caller's ear, in seconds.
+    """
+
+    def __init__(self, phone: AudioCodesProtocol, bytes_per_second: int, *, lead_s: float) -> None:
         self._phone = phone
-        self._playback = playback
-        self._turn_complete = True
-        self.started_at: float | None = None
-        """When the play stream under way began; None between two of them."""
+        self._rate = bytes_per_second
+        self._playback = Playback(bytes_per_second, lead_s=lead_s)
+        self._open = False
+        self._complete = True
+        self._waiting: deque[_Turn] = deque()
+        self.began_at: float | None = None
+        """When the newest play stream began."""
 
     def add(self, pcm: bytes, content_id: str, now: float) -> bool:
-        """Play more of the bot's turn. True if this begins a play stream."""
-        begins = self.started_at is None
+        """Play more of the bot's turn. True if this begins a turn."""
+        if self._open and self._complete:
+            begins = not self._waiting or self._waiting[-1].complete
+            if begins:
+                self._waiting.append(_Turn())
+            self._waiting[-1].chunks.append((pcm, content_id))
+            self._waiting[-1].n_bytes += len(pcm)
+            return begins
+        begins = not self._open
         if begins:
-            self._phone.start_play()
-            self._playback.begin()
-            self.started_at = now
-        self._turn_complete = False
+            self._begin(now)
         self._playback.add(pcm, content_id)
         self.pump(now)
         return begins
 
     def complete_turn(self, now: float) -> None:
-        """No more audio comes for this turn: the play stream closes once everything was handed over."""
-        self._turn_complete = True
+        """No more audio comes for this turn: its play stream closes once everything was handed over."""
+        if self._waiting:
+            self._waiting[-1].complete = True
+        else:
+            self._complete = True
         self.pump(now)
 
     def pump(self, now: float) -> None:
-        """Hand over what is due, and close what is done."""
-        if pcm := self._playback.due(now):
-            self._phone.play(pcm)
-        if self.started_at is None or not self._playback.empty:
-            return
-        if self._turn_complete or now >= self._playback.ends_at + IDLE_S:
+        """Hand over what is due, close what is done, and go on with the next turn."""
+        while True:
+            if pcm := self._playback.due(now):
+                self._phone.play(pcm)
+            if not self._open or not self._playback.empty:
+                return
+            if not self._complete and now < self._playback.ends_at + IDLE_S:
+                return
             self._stop()
+            if not self._waiting:
+                return
+            turn = self._waiting.popleft()
+            self._begin(now)
+            self._complete = turn.complete
+            for chunk, content_id in turn.chunks:
+                self._playback.add(chunk, content_id)
 
     def interrupt(self, now: float) -> Cut:
         """Silence the bot: drop what waits and close the play stream. The caller sends the rest of 4.3."""
         cut = self._playback.interrupt(now)
-        self._turn_complete = True
+        never = {content_id for turn in self._waiting for _, content_id in turn.chunks}
+        waiting_s = self._waiting_s()
+        self._waiting.clear()
         self._stop()
-        return cut
+        return Cut(
+            heard_s=cut.heard_s,
+            heard=cut.heard,
+            unheard=cut.unheard | (never - cut.heard),
+            dropped_s=cut.dropped_s + waiting_s,
+        )
 
     def audible(self, now: float) -> bool:
         """Whether the caller still hears the bot, or is about to."""
-        return self._playback.audible(now)
+        return bool(self._waiting) or self._playback.audible(now)
 
     def remaining_s(self, now: float) -> float:
         """Seconds until the phone has played all there is."""
-        return self._playback.remaining_s(now)
-
-    @property
-    def ends_at(self) -> float:
-        """When the phone will have played what it was given, in monotonic seconds."""
-        return self._playback.ends_at
+        return self._playback.remaining_s(now) + self._waiting_s()
 
     def next_timer(self) -> float | None:
         """When `pump` has something to do."""
-        if (due := self._playback.next_timer()) is not None:
-            return due
-        return None if self.started_at is None else self._playback.ends_at + IDLE_S
+        if (due_at := self._playback.next_timer()) is not None:
+            return due_at
+        return self._playback.ends_at + IDLE_S if self._open else None
+
+    def _begin(self, now: float) -> None:
+        self._phone.start_play()
+        self._playback.begin()
+        self._open = True
+        self._complete = False
+        self.began_at = now
 
     def _stop(self) -> None:
-        if self.started_at is not None:
+        self._complete = True
+        if self._open:
             self._phone.stop_play()
-            self.started_at = None
+            self._open = False
+
+    def _waiting_s(self) -> float:
+        return sum(turn.n_bytes for turn in self._waiting) / self._rate

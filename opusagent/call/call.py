@@ -13,7 +13,6 @@ from typing import assert_never
 from pydantic import JsonValue
 
 from opusagent.audiocodes import events as phone_events
-from opusagent.audiocodes.codec import UnknownMessage
 from opusagent.call.conversation import Ambient, Conversation
 from opusagent.call.events import (
     CallerLost,
@@ -36,14 +35,15 @@ from opusagent.call.events import (
     ToCaller,
     ToolFinished,
 )
-from opusagent.call.model_side import GaveUp, LegRole, ModelSide
+from opusagent.call.farewell import Farewell
+from opusagent.call.model_side import GaveUp, LegRole
+from opusagent.call.notes import note_of
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
 from opusagent.call.timers import Timers
 from opusagent.errors import LocalProtocolError, NoCommonFormat, RemoteProtocolError
 from opusagent.models.session_state import SessionState, SessionStatus
 from opusagent.sonic.failures import Failure
-from opusagent.sonic.stream import SonicConfig
 
 __all__ = ["Ambient", "Call", "Phase"]
 
@@ -55,12 +55,6 @@ START_AFTER_S = 1.5
 
 SESSION_END_S = 5.0
 """How long VoiceAI Connect may take to end the session that we asked it to hang up."""
-
-MAX_GOODBYE_S = 15.0
-"""The longest that a hang-up waits for the bot to finish speaking."""
-
-GOODBYE_MARGIN_S = 0.4
-"""VoiceAI Connect began to play up to 230 ms after the first chunk on a live capture."""
 
 
 class Phase(enum.Enum):
@@ -83,6 +77,14 @@ class Timer(enum.Enum):
     END = "end"
 
 
+_STATUS = {
+    EndedBy.FAILURE: SessionStatus.ERROR,
+    EndedBy.REFUSED: SessionStatus.ERROR,
+    EndedBy.SHUTDOWN: SessionStatus.PAUSED,
+}
+"""What a call's end makes of its session, where it is not simply `ENDED`."""
+
+
 class Call:
     """The whole of one telephone call between its websocket and its streams.
 
@@ -100,12 +102,11 @@ class Call:
         self._timers: Timers[Timer] = Timers()
         self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow)
         self._talk: Conversation | None = None
-        self._model: ModelSide | None = None
+        self._farewell: Farewell | None = None
         self._state: SessionState | None = None
+        self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
-        self._leave_by = 0.0
-        self._hang_up_reason = ""
         self._phase = Phase.WAITING
 
     # The three sources
@@ -126,14 +127,8 @@ class Call:
             case ToolFinished(call, result):
                 if self._talk is not None:
                     self._talk.tool_finished(call, result)
-            case CallerLost():
-                by = EndedBy.BOT if self._phase is Phase.ENDING else EndedBy.SOCKET
-                self._end(by, "the websocket closed without session.end")
-            case HangUp(reason):
-                self._hang_up(reason, now)
-            case Drain():
-                self._last.append(HangUpSocket(1012, "service restart"))
-                self._end(EndedBy.SHUTDOWN, "this process ends")
+            case CallerLost() | HangUp() | Drain():
+                self._must_end(event, now)
             case _:
                 assert_never(event)
         return self._effects()
@@ -144,23 +139,19 @@ class Call:
             self._timer(due, now)
         if self._phase is not Phase.OVER:
             self._phone.pump(now)
-            if self._model is not None and self._talk is not None:
-                gave_up = self._model.handle_timer(now)
+        if self._talk is not None:
+            self._model_timer(self._talk, now)
+            if self._phase is not Phase.OVER:
                 self._talk.handle_timer(now)
-                if gave_up is not None:
-                    self._give_up(gave_up)
         return self._effects()
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do, in monotonic seconds."""
         if self._phase is Phase.OVER:
             return None
-        sources = (
-            self._timers.next(),
-            self._phone.next_timer(),
-            None if self._talk is None else self._talk.next_timer(),
-            None if self._model is None else self._model.next_timer(),
-        )
+        sources = [self._timers.next(), self._phone.next_timer()]
+        if self._talk is not None:
+            sources += [self._talk.next_timer(), self._talk.model.next_timer()]
         return min((at for at in sources if at is not None), default=None)
 
     def audio_encoder(self, stream: StreamId) -> Callable[[bytes], bytes]:
@@ -169,7 +160,7 @@ class Call:
         Raises:
             LocalProtocolError: If the stream is not of this call.
         """
-        leg = None if self._model is None else self._model.leg(stream)
+        leg = None if self._talk is None else self._talk.model.leg(stream)
         if leg is None:
             raise LocalProtocolError(f"stream {stream} is not of this call")
         return leg.wire.encode_audio
@@ -202,46 +193,33 @@ class Call:
 
     def _caller_event(self, event: phone_events.CallerEvent, now: float) -> None:
         match event:
-            case phone_events.CallerAudio(pcm=pcm):
+            case (
+                phone_events.CallerAudio()
+                | phone_events.UserStreamOpened()
+                | phone_events.UserStreamClosed()
+                | phone_events.DtmfPressed()
+            ):
                 if self._talk is not None:
-                    self._talk.caller_audio(pcm, now)
+                    self._talk.caller_event(event, now)
             case phone_events.SessionRequested():
                 self._session_requested(event, now)
             case phone_events.ResumeRequested():
-                self._refuse("the conversation is not known here")
+                self._refuse("the conversation is not known here", now)
             case phone_events.CallStarted():
                 private: dict[str, JsonValue] = {"caller": event.caller, "callee": event.callee}
                 self._out.append(Report("call started", {}, private))
+                self._start_came = True
                 self._call_started(now)
-            case phone_events.UserStreamOpened() | phone_events.UserStreamClosed():
-                if self._talk is not None:
-                    closed = isinstance(event, phone_events.UserStreamClosed)
-                    self._talk.caller_withheld(now, withheld=closed)
-            case phone_events.DtmfPressed(digits=digits):
-                if self._talk is not None:
-                    self._talk.dtmf(digits, now)
             case phone_events.CallerHungUp():
                 self._last.append(HangUpSocket(1000, "session ended"))
                 by = EndedBy.BOT if self._phase is Phase.ENDING else EndedBy.CALLER
-                self._end(by, f"{event.reason_code} {event.reason}".strip())
+                self._end(by, f"{event.reason_code} {event.reason}".strip(), now)
             case phone_events.PlayFinished():
-                self._report("play finished", ms=event.played_ms, status=event.status)
-                if self._phase is Phase.LEAVING and self._bot_is_quiet(now):
-                    self._say_hang_up(now)
-            case UnknownMessage(type=kind):
-                self._report("unknown message", wire="audiocodes", type=kind)
-            case phone_events.ConnectionValidated():
-                self._report("connection validated")
-            case phone_events.NoUserInput(count=count):
-                self._report("no user input", count=count)
-            case phone_events.TransferStatus(status=status):
-                self._report("transfer status", status=status)
-            case phone_events.ActivityReceived(name=name):
-                self._report("activity ignored", name=name)
-            case phone_events.HangupHint():
-                self._report("activity ignored", name="hangup")
+                self._out.append(note_of(event))
+                if self._phase is Phase.LEAVING:
+                    self._leave(now, margin_s=0.0)
             case _:
-                assert_never(event)
+                self._out.append(note_of(event))
 
     def _session_requested(self, event: phone_events.SessionRequested, now: float) -> None:
         if self._phase is not Phase.WAITING:
@@ -255,31 +233,24 @@ class Call:
             last_activity=at,
         )
         if not event.expects_audio:
-            self._refuse("this bot speaks: the bot connection needs voice streaming (directTTS)")
+            self._refuse(
+                "this bot speaks: the bot connection needs voice streaming (directTTS)", now
+            )
             return
         try:
             self._phone.choose_formats(event.offered)
         except NoCommonFormat as error:
-            self._refuse(str(error))
+            self._refuse(str(error), now)
             return
         self._state.media_format = self._phone.caller_format
         self._state.play_format = self._phone.play_format
         self._phase = Phase.STARTING
         self._initiated_at = now
+        self._timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
         self._talk = Conversation(
             self._plan, ambient=self._ambient, phone=self._phone, out=self._out, now=now
         )
-        self._model = ModelSide(
-            self._plan,
-            self._sonic_config(),
-            context=self._talk.context,
-            new_id=self._ambient.new_id,
-            random=self._ambient.random,
-            out=self._out,
-        )
-        self._talk.attach(self._model)
-        self._timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
-        self._model.open(now)
+        self._talk.model.open(now)
 
     def _accept(self, now: float) -> None:
         """Answer the caller: the stream is there, or VoiceAI Connect has waited long enough."""
@@ -287,7 +258,7 @@ class Call:
             return
         self._phase = Phase.TALKING
         self._timers.clear(Timer.ACCEPT)
-        self._timers.set(Timer.START, now + START_AFTER_S)
+        self._timers.set(Timer.START, now if self._start_came else now + START_AFTER_S)
         self._phone.wire.accept(self._phone.caller_format, self._phone.play_format)
         self._state.status = SessionStatus.ACTIVE
         self._report(
@@ -309,24 +280,21 @@ class Call:
     # The model
 
     def _stream_opened(self, stream: StreamId, now: float) -> None:
-        if self._model is None or self._talk is None or not self._model.opened(stream, now):
-            return
-        self._accept(now)
-        self._talk.stream_opened(now)
+        if self._talk is not None and self._talk.model.opened(stream, now):
+            self._accept(now)
+            self._talk.stream_opened(now)
 
     def _stream_lost(self, stream: StreamId, failure: Failure, now: float) -> None:
-        if self._model is None or self._talk is None:
-            return
-        leg = self._model.leg(stream)
-        if leg is None or leg.role is LegRole.CLOSING:
+        leg = None if self._talk is None else self._talk.model.leg(stream)
+        if self._talk is None or leg is None or leg.role is LegRole.CLOSING:
             return
         self._talk.stream_lost(stream, failure, now)
-        if (gave_up := self._model.lost(stream, failure, now)) is not None:
-            self._give_up(gave_up)
+        if (gave_up := self._talk.model.lost(stream, failure, now)) is not None:
+            self._give_up(gave_up, now)
 
     def _from_sonic(self, stream: StreamId, payload: bytes, now: float) -> None:
-        leg = None if self._model is None else self._model.leg(stream)
-        if leg is None or self._talk is None:
+        leg = None if self._talk is None else self._talk.model.leg(stream)
+        if self._talk is None or leg is None:
             return
         try:
             events = leg.wire.receive(payload)
@@ -336,54 +304,71 @@ class Call:
         for event in events:
             self._talk.model_event(leg, event, now)
 
+    def _model_timer(self, talk: Conversation, now: float) -> None:
+        while self._phase is not Phase.OVER:
+            match talk.model.handle_timer(now):
+                case StreamLost(stream, failure):
+                    self._stream_lost(stream, failure, now)
+                case GaveUp() as verdict:
+                    self._give_up(verdict, now)
+                case None:
+                    return
+
     # Ending
 
+    def _must_end(self, event: CallerLost | HangUp | Drain, now: float) -> None:
+        match event:
+            case CallerLost():
+                by = EndedBy.BOT if self._phase is Phase.ENDING else EndedBy.SOCKET
+                self._end(by, "the websocket closed without session.end", now)
+            case HangUp(reason):
+                self._hang_up(reason, now)
+            case Drain():
+                self._last.append(HangUpSocket(1012, "service restart"))
+                self._end(EndedBy.SHUTDOWN, "this process ends", now)
+
     def _hang_up(self, reason: str, now: float) -> None:
-        if self._phase in (Phase.WAITING, Phase.STARTING):
-            self._refuse(reason)
+        if self._talk is None or self._phase is Phase.STARTING:
+            self._refuse(reason, now)
         elif self._phase is Phase.TALKING:
             self._phase = Phase.LEAVING
-            self._hang_up_reason = reason
-            self._leave_by = now + MAX_GOODBYE_S
+            self._farewell = Farewell(reason, self._phone, self._talk, now)
             self._leave(now)
 
-    def _leave(self, now: float) -> None:
-        """Hang up once the goodbye has been heard, but not later than we may wait for it."""
-        if now >= self._leave_by or self._bot_is_quiet(now - GOODBYE_MARGIN_S):
-            self._say_hang_up(now)
+    def _leave(self, now: float, **margin: float) -> None:
+        """Hang up once the goodbye has been heard. `margin` is that of `Farewell.wait_until`."""
+        if self._farewell is None or self._talk is None:
             return
-        wait_s = max(self._phone.remaining_s(now) + GOODBYE_MARGIN_S, 0.1)
-        self._timers.set(Timer.LEAVE, min(now + wait_s, self._leave_by))
-
-    def _bot_is_quiet(self, now: float) -> bool:
-        busy = self._talk is not None and self._talk.bot_is_busy(now)
-        return not busy and not self._phone.audible(now)
-
-    def _say_hang_up(self, now: float) -> None:
+        if (again_at := self._farewell.wait_until(now, **margin)) is not None:
+            self._timers.set(Timer.LEAVE, again_at)
+            return
         self._phase = Phase.ENDING
-        self._timers.clear(Timer.LEAVE)
-        self._phone.wire.hang_up(self._hang_up_reason)
+        self._timers.clear(Timer.LEAVE, Timer.START)
         self._timers.set(Timer.END, now + SESSION_END_S)
+        self._talk.end(now)
+        # Nothing is to be said any more; the last texts may still come while the session ends.
+        self._talk.model.close_all(CloseReason.CALL_ENDED)
+        self._phone.wire.hang_up(self._farewell.reason)
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, now: float) -> None:
         self._phone.wire.reject(reason)
         self._last.append(HangUpSocket(1000, "refused"))
-        self._end(EndedBy.REFUSED, reason)
+        self._end(EndedBy.REFUSED, reason, now)
 
-    def _give_up(self, verdict: GaveUp) -> None:
+    def _give_up(self, verdict: GaveUp, now: float) -> None:
         # VoiceAI Connect's fail-over (a prompt, a transfer) runs on session.error.
         self._phone.wire.reject(self._plan.agent.goodbye_on_failure)
         self._last.append(HangUpSocket(1000, "the model cannot be reached"))
-        self._end(EndedBy.FAILURE, verdict.failure.code)
+        self._end(EndedBy.FAILURE, verdict.failure.code, now)
 
-    def _end(self, by: EndedBy, reason: str) -> None:
-        if self._model is not None:
-            self._model.close_all(CloseReason.CALL_ENDED)
+    def _end(self, by: EndedBy, reason: str, now: float) -> None:
+        if self._talk is not None:
+            self._talk.end(now)
+            self._talk.model.close_all(CloseReason.CALL_ENDED)
         self._timers.clear_all()
         self._phase = Phase.OVER
         if self._state is not None:
-            failed = by in (EndedBy.FAILURE, EndedBy.REFUSED)
-            self._state.status = SessionStatus.ERROR if failed else SessionStatus.ENDED
+            self._state.status = _STATUS.get(by, SessionStatus.ENDED)
         self._last.append(Finish(CallOutcome(by, reason)))
 
     # Within
@@ -398,23 +383,9 @@ class Call:
                 self._leave(now)
             case Timer.END:
                 self._last.append(HangUpSocket(1000, "session.end did not come"))
-                self._end(EndedBy.BOT, self._hang_up_reason)
+                self._end(EndedBy.BOT, self._farewell.reason if self._farewell else "", now)
             case _:
                 assert_never(due)
-
-    def _sonic_config(self) -> SonicConfig:
-        agent = self._plan.agent
-        return SonicConfig(
-            system_prompt=agent.system_prompt,
-            model_id=self._plan.model_id,
-            voice=agent.voice,
-            tools=self._plan.tools,
-            input_rate_hz=self._phone.caller_format.sample_rate_hz,
-            output_rate_hz=self._phone.play_format.sample_rate_hz,
-            inference=agent.inference,
-            endpointing=agent.endpointing,
-            max_part_bytes=self._plan.max_part_bytes,
-        )
 
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))
@@ -424,10 +395,10 @@ class Call:
         effects = self._out.copy()
         self._out.clear()
         effects += [ToCaller(text) for text in self._phone.wire.texts_to_send()]
-        if self._state is not None and self._talk is not None:
-            if self._talk.changed or self._last:
-                self._talk.changed = False
-                effects.append(Save(self._talk.snapshot(self._state)))
+        talk = self._talk
+        if talk is not None and self._state is not None and (talk.changed or self._last):
+            talk.changed = False
+            effects.append(Save(talk.snapshot(self._state)))
         effects += self._last
         self._last.clear()
         return effects

@@ -7,12 +7,18 @@ on hold, and before its first `userStream.start`.
 
 from __future__ import annotations
 
+__all__ = ["Feed"]
+
 QUANTUM_S = 0.1
 """Length of one piece of silence."""
 
 STALL_S = 1.0
 """How long an open user stream may pause before silence takes its place. VoiceAI Connect was seen to
 pause for a second and send the missing chunks at once; silence in between would split a word."""
+
+AHEAD_S = 0.2
+"""How far a burst counts ahead of real time. More would hold back the silence after it, by which the
+model notices that the caller has finished."""
 
 
 class Feed:
@@ -35,12 +41,14 @@ class Feed:
 
     def fed(self, n_bytes: int, now: float) -> None:
         """Caller audio went out. A burst after a pause counts for the pause."""
-        self._covered_until = max(self._covered_until, now - STALL_S) + n_bytes / self._rate
+        covered = max(self._covered_until, now - STALL_S) + n_bytes / self._rate
+        self._covered_until = min(covered, now + AHEAD_S)
 
     def silence_due(self, now: float) -> bytes:
         """Silence to send now; empty while the caller's audio covers the time."""
         if now < self.next_timer():
             return b""
+        # After a long stall of this process only the newest second is made up for.
         self._covered_until = max(self._covered_until, now - STALL_S - QUANTUM_S) + QUANTUM_S
         return self._silence
 

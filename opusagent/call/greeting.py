@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import enum
 
+from opusagent.call.plan import Recording
+
+__all__ = ["GREETING", "Greeting"]
+
+GREETING = "greeting"
+"""Names a recorded greeting among the blocks of content that are played."""
+
 RETRY_S = 4.0
 """How long the model may take to begin. A typed text can be swallowed; its answers were measured to
 begin after 0.6 to 1.3 s (field measurements of Nova 2 Sonic)."""
+
+LOOK_AGAIN_S = 0.5
+"""While the caller speaks, the greeting waits; her words may make it needless."""
 
 MAX_TRIES = 2
 
@@ -21,12 +31,20 @@ class Greeting:
     """Decides when the greeting is typed. It never holds back what the caller says.
 
     Args:
-        wanted: Whether the agent greets by typed text at all.
+        text: What is typed to the model; without it nothing is.
+        recording: Played instead, if there is one; the text is then what it says.
     """
 
-    def __init__(self, *, wanted: bool) -> None:
-        self._state = _State.NOT_YET if wanted else _State.DONE
+    def __init__(self, text: str, recording: Recording) -> None:
+        self.text = text.strip()
+        self._recording = recording
+        typed = bool(self.text) and not recording.by_rate
+        self._state = _State.NOT_YET if typed else _State.DONE
         self._tries = 0
+
+    def sound_at(self, rate_hz: int) -> bytes:
+        """The recording at a play rate; empty where there is none."""
+        return self._recording.at(rate_hz)
 
     @property
     def pending(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 
 from pydantic import JsonValue
 
@@ -21,6 +21,7 @@ from opusagent.call.events import (
     OpenStream,
     Report,
     StreamId,
+    StreamLost,
     ToolCall,
 )
 from opusagent.call.feed import Feed
@@ -34,12 +35,16 @@ from opusagent.sonic.failures import Failure, Remedy, classify
 from opusagent.sonic.reader import UsageReported
 from opusagent.sonic.stream import SonicConfig, SonicStream
 
+__all__ = ["GaveUp", "Leg", "LegRole", "ModelSide"]
+
 PRIMING_S = 0.1
 """Typed text is ignored on a stream that has heard less than 68 ms of audio (field measurement)."""
 
-
 SUMMARY_BYTES = 1_000
 """How much of the conversation goes into the prompt where a history was refused."""
+
+KEPT_LEGS = 3
+"""Streams that are known still: the live one and the last ones, whose late texts count."""
 
 
 class LegRole(enum.Enum):
@@ -61,6 +66,14 @@ class Leg:
     opened_at: float | None = None
     had_history: bool = False
     usage: UsageReported | None = None
+    typed: list[str] = field(default_factory=list)
+
+    def is_echo(self, text: str) -> bool:
+        """Whether this repeats what was typed to the stream; some services say it once more."""
+        if text.strip() not in self.typed:
+            return False
+        self.typed.remove(text.strip())
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,8 @@ class ModelSide:
     """Owns the streams of one call.
 
     Args:
-        context: The conversation so far, oldest first, as the next stream shall be told it.
+        context: The conversation so far, oldest first, as the next stream shall be told it; its
+            argument is what will be typed to the stream, so that it is not told twice.
         random: Uniform in [0, 1).
         out: Where effects are appended, in order.
     """
@@ -105,7 +119,7 @@ class ModelSide:
         plan: CallPlan,
         config: SonicConfig,
         *,
-        context: Callable[[], Sequence[Turn]],
+        context: Callable[[Sequence[str]], Sequence[Turn]],
         new_id: Callable[[], str],
         random: Callable[[], float],
         out: list[Effect],
@@ -123,23 +137,24 @@ class ModelSide:
         self._current: Leg | None = None
         self._failure = classify("NoHead")
         self._owed: list[Owed] = []
-        self.ring = ReplayRing(self._rate, plan.audio_buffer_s)
-        self.feed = Feed(self._rate)
-        self.streams_opened = 0
+        self._ring = ReplayRing(self._rate, plan.audio_buffer_s)
+        self._feed = Feed(self._rate)
+        self._streams_opened = 0
         self.wants_comfort = False
+        """Whether the caller has waited for a stream so long that she should hear something."""
 
     # Opening and losing
 
     def open(self, now: float) -> None:
         """Ask for a stream; the caller's audio is kept until it is there."""
-        self.streams_opened += 1
-        stream = StreamId(self.streams_opened)
+        self._streams_opened += 1
+        stream = StreamId(self._streams_opened)
         config = self._config
         if self._recovery.history_share == 0.0:
             config = replace(config, system_prompt=self._with_summary(config.system_prompt))
         leg = Leg(stream, SonicStream(config, new_id=self._new_id), asked_at=now)
         self._legs[stream] = self._current = leg
-        for old in [s for s in self._legs if s < stream - 2]:
+        for old in [number for number in self._legs if number <= stream - KEPT_LEGS]:
             del self._legs[old]
         self._out.append(OpenStream(stream))
         leg.wire.open()
@@ -152,16 +167,16 @@ class ModelSide:
         leg = self._legs.get(stream)
         if leg is None or leg is not self._current or leg.role is not LegRole.OPENING:
             return False
-        self._timers.clear(Deadline.HEAD, Deadline.COMFORT)
+        self._timers.clear(Deadline.HEAD, Deadline.COMFORT, Deadline.GIVE_UP)
         self.wants_comfort = False
         leg.opened_at = now
         self._go_live(leg, now)
         return True
 
     def lost(self, stream: StreamId, failure: Failure, now: float) -> GaveUp | None:
-        """A stream could not be opened or broke: plan the next one. `GaveUp` if there is no point."""
+        """The stream could not be opened or broke: plan the next one. `GaveUp` if there is no point."""
         leg = self._legs.get(stream)
-        if leg is None or leg.role is LegRole.CLOSING:
+        if leg is None or leg is not self._current:
             return None
         age_s = None if leg.opened_at is None else now - leg.opened_at
         self._out.append(
@@ -170,50 +185,45 @@ class ModelSide:
                 {
                     "stream": stream,
                     "code": failure.code,
-                    "remedy": failure.remedy,
-                    "age_s": age_s,
+                    "remedy": failure.remedy.value,
+                    "age_s": None if age_s is None else round(age_s, 3),
                 },
+                {"message": failure.message},
             )
         )
-        self._retire(leg, CloseReason.LOST)
-        if leg is not self._current:
-            return None
+        self._retire(leg, CloseReason.NO_HEAD if failure.code == "NoHead" else CloseReason.LOST)
         self._current = None
         self._failure = failure
         self._timers.clear(Deadline.HEAD)
-        self._recovery.died(age_s=age_s, had_history=leg.had_history)
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
-            self.ring.commit_all()
+            self._ring.commit_all()
             self._owed.clear()
-        delay_s = self._recovery.delay_s(failure)
+        delay_s = self._recovery.after(failure, age_s=age_s, had_history=leg.had_history)
         if delay_s is None:
             return GaveUp(failure)
         if delay_s == 0.0:
             self.open(now)
-            return None
-        self._without_stream(now)
-        self._timers.set(Deadline.RETRY, now + delay_s)
+        else:
+            self._without_stream(now)
+            self._timers.set(Deadline.RETRY, now + delay_s)
         return None
 
-    def handle_timer(self, now: float) -> GaveUp | None:
-        """Do what is due: feed silence, try again, give up."""
+    def handle_timer(self, now: float) -> StreamLost | GaveUp | None:
+        """Do what is due: feed silence, try again. Returns one finding; call again until there is none."""
         while (due := self._timers.pop_due(now)) is not None:
             match due:
                 case Deadline.HEAD:
                     if self._current is not None:
-                        gave_up = self.lost(self._current.id, classify("NoHead"), now)
-                        if gave_up is not None:
-                            return gave_up
+                        return StreamLost(self._current.id, classify("NoHead"))
                 case Deadline.RETRY:
                     if self._current is None:
                         self.open(now)
                 case Deadline.COMFORT:
-                    self.wants_comfort = self.live is None
+                    self.wants_comfort = True
                 case Deadline.GIVE_UP:
-                    if self.live is None:
-                        return GaveUp(self._failure)
+                    return GaveUp(self._failure)
         if self.live is not None:
-            while silence := self.feed.silence_due(now):
+            while silence := self._feed.silence_due(now):
                 self._send_audio(silence)
         return None
 
@@ -222,12 +232,13 @@ class ModelSide:
         at = self._timers.next()
         if self.live is None:
             return at
-        feed_at = self.feed.next_timer()
+        feed_at = self._feed.next_timer()
         return feed_at if at is None else min(at, feed_at)
 
     def close_all(self, reason: CloseReason) -> None:
-        """Close every stream that is not closing yet, properly."""
+        """Close every stream that is not closing yet, properly, and open no other."""
         self._timers.clear_all()
+        self.wants_comfort = False
         for leg in self._legs.values():
             if leg.role is not LegRole.CLOSING:
                 self._retire(leg, reason)
@@ -247,15 +258,22 @@ class ModelSide:
 
     def caller_audio(self, pcm: bytes, *, speech: bool, now: float) -> None:
         """Keep a chunk of the caller's audio and pass it on as it is."""
-        self.ring.add(pcm, speech=speech)
+        self._ring.add(pcm, speech=speech, heard=self.live is not None)
         if self.live is not None:
             self._send_audio(pcm)
-            self.feed.fed(len(pcm), now)
+            self._feed.fed(len(pcm), now)
+
+    def caller_withheld(self, *, withheld: bool) -> None:
+        """Whether the phone withholds the caller's audio from now on."""
+        self._feed.withheld = withheld
+        if withheld:
+            self._ring.pause()
 
     def type_text(self, text: str, *, is_turn: bool = False) -> None:
         """Give the model a text to answer, now or when there is a stream.
 
         Args:
+            text: What is typed; not blank.
             is_turn: Whether the transcript has it as the caller's newest turn.
         """
         self._owed.append(Owed(text, is_turn=is_turn))
@@ -266,17 +284,17 @@ class ModelSide:
         """Ask for the greeting on the live stream: a new stream is asked anew, so it is not kept."""
         if self.live is not None:
             self._send_audio(self._priming)
-            self.feed.fed(len(self._priming), now)
+            self._feed.fed(len(self._priming), now)
             self._type(self.live, text)
 
     def note_caller_text(self, text: str) -> None:
         """The model has understood this and owes an answer; its audio is done with."""
-        self.ring.commit()
-        self._owed.append(Owed(text, is_turn=True))
+        self._ring.commit()
+        self._owed.append(Owed(text.strip(), is_turn=True))
 
     def answered(self) -> None:
         """The bot speaks or acts: nothing that was said or typed before is owed an answer."""
-        self.ring.commit()
+        self._ring.commit()
         self._owed.clear()
 
     def usage_since(self, leg: Leg, usage: UsageReported) -> UsageReported:
@@ -287,15 +305,6 @@ class ModelSide:
         pairs = zip(astuple(usage), astuple(before), strict=True)
         return UsageReported(*(new - old for new, old in pairs))
 
-    @property
-    def owes_turn(self) -> bool:
-        """Whether the newest turn of the transcript is to be typed to the next stream."""
-        return any(owed.is_turn for owed in self._owed)
-
-    def is_echo(self, text: str) -> bool:
-        """Whether the model only repeats what was typed to it."""
-        return text.strip() in (owed.text.strip() for owed in self._owed)
-
     def tool_result(self, call: ToolCall, result: dict[str, JsonValue], as_data: str) -> None:
         """Deliver a result to the stream that asked, or as typed data to the one that replaced it."""
         leg = self._legs.get(call.stream)
@@ -304,31 +313,33 @@ class ModelSide:
             return
         leg.wire.tool_result(call.tool_use_id, result)
         self._flush(leg)
-        self._owed.append(Owed(as_data, is_turn=False))  # in case the stream breaks before the answer
+        self._owed.append(
+            Owed(as_data, is_turn=False)
+        )  # in case the stream breaks before the answer
 
     # Within
 
     def _go_live(self, leg: Leg, now: float) -> None:
-        """History, audio, replay, then what is owed an answer: one list, nothing in between."""
+        """History, audio, what is owed an answer, then the unanswered speech: nothing in between."""
         share = self._recovery.history_share
+        turns = [owed.text for owed in self._owed if owed.is_turn]
         past = history.build(
-            self._context() if share else (),
-            max_bytes=int(self._plan.max_history_bytes * (share or 1)),
+            self._context(turns) if share else (),
+            max_bytes=max(int(self._plan.max_history_bytes * share), history.MIN_BYTES),
+            max_part_bytes=self._plan.max_part_bytes,
         )
         leg.had_history = bool(past.turns)
         leg.wire.start_audio(past.turns)
         leg.role = LegRole.LIVE
         leg.wire.note_audio_sent()  # queued below: close() need not add a silent frame
         self._flush(leg)
-        replay = self.ring.uncommitted()
-        replayed = sum(map(len, replay))
+        self._send_audio(self._priming)
+        for owed in self._owed:  # older than the speech that no text covers
+            self._type(leg, owed.text)
+        replay = self._ring.uncommitted()
         for pcm in replay:
             self._send_audio(pcm)
-        if replayed < len(self._priming):
-            self._send_audio(self._priming)
-        self.feed.restart(now)
-        for owed in self._owed:
-            self._type(leg, owed.text)
+        self._feed.restart(now)
         self._out.append(
             Report(
                 "stream opened",
@@ -338,27 +349,25 @@ class ModelSide:
                     "history_items": len(past.turns),
                     "history_bytes": past.n_bytes,
                     "history_trimmed": past.dropped,
-                    "replayed_ms": round(replayed / self._rate * 1000),
-                    "lost_ms": round(self.ring.overflowed_bytes / self._rate * 1000),
+                    "replayed_ms": self._ms(sum(map(len, replay))),
+                    "lost_ms": self._ms(self._ring.lost_bytes),
                 },
             )
         )
-        self.ring.overflowed_bytes = 0
+        self._ring.lost_bytes = 0
 
     def _with_summary(self, prompt: str) -> str:
         """The prompt and the newest lines of the conversation, for a service that refuses histories."""
-        past = history.build(self._context(), max_bytes=SUMMARY_BYTES)
+        turns = [owed.text for owed in self._owed if owed.is_turn]
+        past = history.build(self._context(turns), max_bytes=SUMMARY_BYTES)
         lines = "\n".join(f"{turn.role}: {turn.text}" for turn in past.turns)
         return f"{prompt}\n\nThe conversation so far, shortened:\n{lines}" if lines else prompt
 
     def _without_stream(self, now: float) -> None:
         """Nobody hears the caller: count from the first moment of it."""
-        for deadline, wait_s in (
-            (Deadline.COMFORT, COMFORT_AFTER_S),
-            (Deadline.GIVE_UP, GIVE_UP_AFTER_S),
-        ):
-            if deadline not in self._timers:
-                self._timers.set(deadline, now + wait_s)
+        if Deadline.GIVE_UP not in self._timers:
+            self._timers.set(Deadline.COMFORT, now + COMFORT_AFTER_S)
+            self._timers.set(Deadline.GIVE_UP, now + GIVE_UP_AFTER_S)
 
     def _send_audio(self, pcm: bytes) -> None:
         if self.live is not None:
@@ -366,11 +375,12 @@ class ModelSide:
 
     def _type(self, leg: Leg, text: str) -> None:
         leg.wire.type_text(text)
+        leg.typed.append(text.strip())
         self._flush(leg)
 
     def _retire(self, leg: Leg, reason: CloseReason) -> None:
         leg.role = LegRole.CLOSING
-        if reason is not CloseReason.LOST:
+        if leg.opened_at is not None and reason is not CloseReason.LOST:
             leg.wire.close()
             self._flush(leg)
         self._out.append(CloseStream(leg.id, reason))
@@ -378,3 +388,5 @@ class ModelSide:
     def _flush(self, leg: Leg) -> None:
         self._out.extend(ControlToSonic(leg.id, p) for p in leg.wire.payloads_to_send())
 
+    def _ms(self, n_bytes: int) -> int:
+        return round(n_bytes / self._rate * 1000)

@@ -15,11 +15,18 @@ from opusagent.audio.speech import SpeechChange, SpeechDetector
 from opusagent.audiocodes.protocol import AudioCodesProtocol
 from opusagent.call.bot_voice import BotVoice
 from opusagent.call.plan import CallPlan
-from opusagent.call.playback import Cut, Playback
+from opusagent.call.playback import Cut
+
+__all__ = ["PhoneSide"]
 
 
 class PhoneSide:
-    """Joins one websocket's protocol to what is played and what is heard on it."""
+    """Joins one websocket's protocol to what is played and what is heard on it.
+
+    Args:
+        new_id: A fresh unique id, for activities.
+        utcnow: The time of day, aware of its zone.
+    """
 
     def __init__(
         self, plan: CallPlan, *, new_id: Callable[[], str], utcnow: Callable[[], datetime]
@@ -28,11 +35,10 @@ class PhoneSide:
         self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow)
         self.caller_format = MediaFormat.LPCM16_16K
         self.play_format = MediaFormat.LPCM16_24K
-        self._voice: BotVoice | None = None
-        self._detector: SpeechDetector | None = None
+        self._voice = self._new_voice()
+        self._detector = self._new_detector()
         self._told_started = False
         self._spoke_at: float | None = None
-        self._played_at: float | None = None
 
     def choose_formats(self, offered: Sequence[str]) -> None:
         """Settle both directions: what needs no resampling first.
@@ -42,16 +48,13 @@ class PhoneSide:
         """
         self.caller_format = choose(offered, PREFERRED_CALLER)
         self.play_format = choose(offered, PREFERRED_PLAY)
-        playback = Playback(self.play_format.sample_rate_hz * 2, lead_s=self._plan.play_lead_s)
-        self._voice = BotVoice(self.wire, playback)
+        self._voice = self._new_voice()
         self._detector = self._new_detector()
 
     # What the caller does
 
     def heard(self, pcm: bytes, now: float) -> bool:
         """Take a chunk of the caller's audio. True while she speaks."""
-        if self._detector is None:
-            return False
         if self._detector.feed(pcm) is SpeechChange.STARTED:
             self._spoke_at = now
         self._tell_speech(now)
@@ -65,12 +68,12 @@ class PhoneSide:
     @property
     def caller_speaks(self) -> bool:
         """Whether the caller speaks now, as far as audio came."""
-        return self._detector is not None and self._detector.speaking
+        return self._detector.speaking
 
     @property
     def caller_spoke_over_bot(self) -> bool:
         """Whether the caller began to speak after the newest play stream began."""
-        began = self._played_at
+        began = self._voice.began_at
         return self._spoke_at is not None and began is not None and self._spoke_at > began
 
     def understood(self, text: str) -> None:
@@ -85,62 +88,64 @@ class PhoneSide:
     # What the bot does
 
     def play(self, pcm: bytes, content_id: str, now: float) -> bool:
-        """Play more of the bot's turn. True if this begins a play stream."""
-        if self._voice is None:
-            return False
-        begins = self._voice.add(pcm, content_id, now)
-        if begins:
-            self._played_at = now
-        return begins
+        """Play more of the bot's turn. True if this begins a turn."""
+        return self._voice.add(pcm, content_id, now)
 
     def complete_turn(self, now: float) -> None:
         """No more audio comes for the bot's turn."""
-        if self._voice is not None:
-            self._voice.complete_turn(now)
+        self._voice.complete_turn(now)
 
     def barge_in(self, now: float) -> Cut | None:
         """Silence the bot, in VoiceAI Connect's order. None if there was nothing to silence."""
-        if self._voice is None or not self._voice.audible(now):
+        if not self._voice.audible(now):
             return None
-        if self._plan.barge_in and not self._told_started:
-            self.wire.speech_started()
-            self._told_started = True
+        if self._plan.barge_in:
+            # The start is what makes VoiceAI Connect fall silent; one from before the bot spoke is over.
+            self._tell(started=False)
+            self._tell(started=True)
         cut = self._voice.interrupt(now)
         if self._plan.abort_prompts:
             self.wire.abort_prompts()
         self._tell_speech(now)
         return cut
 
-    def cut_short(self, now: float) -> None:
-        """End what is playing without a word to VoiceAI Connect: something better comes."""
-        if self._voice is not None:
-            self._voice.interrupt(now)
+    def silence(self, now: float) -> Cut:
+        """End what is playing without a word to VoiceAI Connect."""
+        return self._voice.interrupt(now)
 
     def audible(self, now: float) -> bool:
         """Whether the caller still hears the bot, or is about to."""
-        return self._voice is not None and self._voice.audible(now)
+        return self._voice.audible(now)
 
     def remaining_s(self, now: float) -> float:
         """Seconds until the phone has played all there is."""
-        return 0.0 if self._voice is None else self._voice.remaining_s(now)
+        return self._voice.remaining_s(now)
 
     def pump(self, now: float) -> None:
         """Hand over what is due."""
-        if self._voice is not None:
-            self._voice.pump(now)
+        self._voice.pump(now)
 
     def next_timer(self) -> float | None:
         """When `pump` has something to do."""
-        return None if self._voice is None else self._voice.next_timer()
+        return self._voice.next_timer()
 
     def _tell_speech(self, now: float) -> None:
         speaks = self.caller_speaks
-        if speaks and not self._told_started and not self.audible(now):
+        if not speaks or not self.audible(now):
+            self._tell(started=speaks)
+
+    def _tell(self, *, started: bool) -> None:
+        if started == self._told_started:
+            return
+        self._told_started = started
+        if started:
             self.wire.speech_started()
-            self._told_started = True
-        elif not speaks and self._told_started:
+        else:
             self.wire.speech_stopped()
-            self._told_started = False
+
+    def _new_voice(self) -> BotVoice:
+        rate_hz = self.play_format.sample_rate_hz
+        return BotVoice(self.wire, 2 * rate_hz, lead_s=self._plan.play_lead_s)
 
     def _new_detector(self) -> SpeechDetector:
         return SpeechDetector(

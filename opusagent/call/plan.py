@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec
+from opusagent.sonic.stream import SonicConfig
+
+__all__ = ["CallPlan", "Recording"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,17 @@ class CallPlan:
     audio_buffer_s: float = 10.0
     max_history_bytes: int = 40_000
     max_part_bytes: int = 1_000
+
+    def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
+        """What each stream of the call is opened with, at the rates that the phone side settled."""
+        return SonicConfig(
+            system_prompt=self.agent.system_prompt,
+            model_id=self.model_id,
+            voice=self.agent.voice,
+            tools=self.tools,
+            input_rate_hz=input_rate_hz,
+            output_rate_hz=output_rate_hz,
+            inference=self.agent.inference,
+            endpointing=self.agent.endpointing,
+            max_part_bytes=self.max_part_bytes,
+        )

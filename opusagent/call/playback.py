@@ -9,16 +9,29 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+__all__ = ["Cut", "Playback"]
+
 QUANTUM_S = 0.1
 """When audio waits, it leaves in pieces of about this length: few messages, and a steady lead."""
+
+MIN_QUANTUM_S = 0.01
+"""A piece is never shorter, whatever the lead: each costs a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a barge-in left: how long the caller listened, which blocks she heard, what was dropped."""
+    """What a barge-in left of one play stream.
+
+    Attributes:
+        heard_s: How long the caller listened.
+        heard: The blocks of content that she heard, in part at least.
+        unheard: The blocks of which she heard nothing.
+        dropped_s: How much was dropped before it was handed over.
+    """
 
     heard_s: float
     heard: frozenset[str]
+    unheard: frozenset[str]
     dropped_s: float
 
 
@@ -32,8 +45,9 @@ class Playback:
 
     def __init__(self, bytes_per_second: int, *, lead_s: float = 0.3) -> None:
         self._rate = bytes_per_second
-        self._lead_s = lead_s
-        self._quantum_s = min(QUANTUM_S, lead_s / 2)
+        quantum_s = max(min(QUANTUM_S, lead_s / 2), MIN_QUANTUM_S)
+        self._lead_s = max(lead_s, quantum_s)
+        self._quantum = int(quantum_s * bytes_per_second) & ~1
         self._queue: deque[memoryview] = deque()
         self._queued = 0  # bytes
         self._given = 0  # bytes handed over in this play stream
@@ -43,8 +57,7 @@ class Playback:
 
     def begin(self) -> None:
         """Start the count of another play stream. What the phone still plays is not forgotten."""
-        self._given = self._added = self._queued
-        self._given = 0
+        self._given = self._added = 0
         self._marks.clear()
 
     def add(self, pcm: bytes, content_id: str) -> None:
@@ -57,13 +70,12 @@ class Playback:
 
     def due(self, now: float) -> bytes:
         """Take what may be handed over now; empty when the phone has enough."""
-        if not self._queued:
+        due_at = self.next_timer()
+        if due_at is None or now < due_at:
             return b""
-        ahead_s = max(self._ends_at - now, 0.0)
-        room = int((self._lead_s - ahead_s) * self._rate) & ~1
-        if room < min(self._queued, int(self._quantum_s * self._rate) & ~1):
-            return b""
-        taken = self._take(min(room, self._queued))
+        room = int((self._lead_s - max(self._ends_at - now, 0.0)) * self._rate) & ~1
+        # At the very moment of the timer, rounding may leave `room` a sample short of a piece.
+        taken = self._take(min(max(room, self._piece), self._queued))
         self._ends_at = max(self._ends_at, now) + len(taken) / self._rate
         self._given += len(taken)
         return taken
@@ -72,14 +84,16 @@ class Playback:
         """Drop what has not been handed over, and count what has been as silenced."""
         unplayed_s = max(self._ends_at - now, 0.0)
         heard_bytes = max(self._given - int(unplayed_s * self._rate), 0)
+        heard = frozenset(content_id for start, content_id in self._marks if start < heard_bytes)
         cut = Cut(
             heard_s=heard_bytes / self._rate,
-            heard=frozenset(content_id for start, content_id in self._marks if start < heard_bytes),
+            heard=heard,
+            unheard=frozenset(content_id for _, content_id in self._marks) - heard,
             dropped_s=self._queued / self._rate,
         )
         self._queue.clear()
         self._queued = 0
-        self._ends_at = now
+        self._ends_at = min(self._ends_at, now)
         return cut
 
     @property
@@ -104,8 +118,12 @@ class Playback:
         """When `due` has something to give again."""
         if not self._queued:
             return None
-        piece_s = min(self._quantum_s, self._queued / self._rate)
-        return self._ends_at - self._lead_s + piece_s
+        return self._ends_at - self._lead_s + self._piece / self._rate
+
+    @property
+    def _piece(self) -> int:
+        """The least that is worth a message, in bytes."""
+        return min(self._quantum, self._queued)
 
     def _take(self, n_bytes: int) -> bytes:
         pieces: list[memoryview] = []

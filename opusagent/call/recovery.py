@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from opusagent.sonic.failures import Failure, Remedy
 
+__all__ = ["COMFORT_AFTER_S", "GIVE_UP_AFTER_S", "HEAD_TIMEOUT_S", "Recovery"]
+
 COMFORT_AFTER_S = 2.0
 """Without a stream for this long, the caller hears a soft sign of life."""
 
@@ -18,8 +20,14 @@ HEAD_TIMEOUT_S = 3.0
 EARLY_DEATH_S = 10.0
 """A stream that dies this soon after a history was probably killed by it."""
 
+MAX_EARLY_DEATHS = 6
+"""So many streams in a row that open and die at once: this service is not going to carry the call."""
+
 MAX_REFRESHES = 3
 """Credentials that are refused this often in a row will not get better by asking again."""
+
+MAX_REFUSALS = 2
+"""A request that is refused even without a history will be refused again."""
 
 _QUICK_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 _SLOW_S = (1.0, 2.0, 4.0, 8.0)  # throttling: jittered, as the service asks for
@@ -34,15 +42,50 @@ class Recovery:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
+        self.history_share = 1.0
+        """How much of the allowed history the next stream gets; 0 puts a short summary in the prompt."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self.history_share = 1.0
         self._quick = 0
         self._slow = 0
         self._refreshes = 0
+        self._refusals = 0
         self._early_deaths = 0
-        self.history_share = 1.0
-        """How much of the allowed history the next stream gets; 0 puts a short summary in the prompt."""
+        self._killed_by_history = 0
 
-    def delay_s(self, failure: Failure) -> float | None:
-        """Seconds until the next try; None when no other try can work."""
+    def after(self, failure: Failure, *, age_s: float | None, had_history: bool) -> float | None:
+        """Seconds until the next try; None when no other try can work.
+
+        Args:
+            failure: Why the stream was lost.
+            age_s: How long the stream had lived since its head; None if it never had one.
+            had_history: Whether it was given a history.
+        """
+        lived = age_s is not None and age_s >= EARLY_DEATH_S
+        if lived:
+            self._begin()
+        elif age_s is not None:
+            self._early_deaths += 1
+            self._killed_by_history += had_history
+            if self._killed_by_history >= 2:
+                self.history_share = 0.0
+        if self._early_deaths >= MAX_EARLY_DEATHS:
+            return None
+        if failure.remedy is Remedy.REOPEN_SHORTER and not lived:
+            self._shorten(had_history=had_history)
+            if self._refusals >= MAX_REFUSALS:
+                return None
+        return self._delay_s(failure)
+
+    def _shorten(self, *, had_history: bool) -> None:
+        if had_history:
+            self.history_share = 0.5 if self.history_share == 1.0 else 0.0
+        else:
+            self._refusals += 1
+
+    def _delay_s(self, failure: Failure) -> float | None:
         match failure.remedy:
             case Remedy.FATAL:
                 return None
@@ -54,21 +97,6 @@ class Recovery:
                 self._refreshes += 1
                 if self._refreshes > MAX_REFRESHES:
                     return None
-            case Remedy.REOPEN_SHORTER:
-                self.history_share = 0.5 if self.history_share == 1.0 else 0.0
         wait_s = _QUICK_S[min(self._quick, len(_QUICK_S) - 1)]
         self._quick += 1
         return wait_s
-
-    def died(self, *, age_s: float | None, had_history: bool) -> None:
-        """A stream was lost `age_s` seconds after its head, or before it (None)."""
-        if age_s is None:
-            return
-        if age_s < EARLY_DEATH_S and had_history:
-            self._early_deaths += 1
-            if self._early_deaths >= 2:
-                self.history_share = 0.0
-        elif age_s >= EARLY_DEATH_S:
-            self._early_deaths = 0
-            self.history_share = 1.0
-            self._quick = self._slow = self._refreshes = 0

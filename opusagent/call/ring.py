@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+__all__ = ["ReplayRing"]
+
 PREROLL_S = 0.5
 """How much audio before the first unanswered speech is replayed with it: an energy detector hears a
 word only after it has begun."""
+
+OVERLAP_S = 2.0
+"""How far a text may lag behind the speech that it covers. Where the model tells a part of what the
+caller is still saying, older speech is done with: its text and its audio must not both be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,7 @@ class _Frame:
     number: int
     pcm: bytes
     speech: bool
+    heard: bool
 
 
 class ReplayRing:
@@ -36,31 +43,41 @@ class ReplayRing:
         self._committed = 0  # frames below this number are done with
         self._speech_began = 0  # number of the first frame of the newest speech
         self._speaking = False
-        self.overflowed_bytes = 0
-        """Unanswered speech that fell out of the ring, in bytes."""
+        self.lost_bytes = 0
+        """Speech that fell out of the ring and reached no stream, in bytes."""
 
-    def add(self, pcm: bytes, *, speech: bool) -> None:
-        """Keep a frame. The oldest leave when the ring is full."""
+    def add(self, pcm: bytes, *, speech: bool, heard: bool) -> None:
+        """Keep a frame. The oldest leave when the ring is full.
+
+        Args:
+            pcm: The frame.
+            speech: Whether the caller speaks in it.
+            heard: Whether a stream gets it as well.
+        """
         if speech and not self._speaking:
             self._speech_began = self._next
         self._speaking = speech
-        self._frames.append(_Frame(self._next, pcm, speech))
+        self._frames.append(_Frame(self._next, pcm, speech, heard))
         self._next += 1
         self._bytes += len(pcm)
         while self._bytes > self._capacity and len(self._frames) > 1:
             oldest = self._frames.popleft()
             self._bytes -= len(oldest.pcm)
-            if oldest.speech and oldest.number >= self._committed:
-                self.overflowed_bytes += len(oldest.pcm)
+            if oldest.speech and not oldest.heard and oldest.number >= self._committed:
+                self.lost_bytes += len(oldest.pcm)
+
+    def pause(self) -> None:
+        """Nothing more comes for now: what was being said is over."""
+        self._speaking = False
 
     def commit(self) -> None:
         """Everything the caller has finished saying is done with; what is being said now is not."""
-        done = self._speech_began - self._preroll_frames() if self._speaking else self._next
-        self._committed = max(self._committed, done)
+        self._committed = max(self._committed, self._being_said_from())
 
     def commit_all(self) -> None:
         """All of it is done with, also what is being said now."""
         self._committed = self._next
+        self._speech_began = self._next
 
     def uncommitted(self) -> list[bytes]:
         """The frames to replay, in order: from shortly before the first unanswered speech to the newest."""
@@ -74,19 +91,21 @@ class ReplayRing:
             wanted -= len(frames[first].pcm)
         return [frame.pcm for frame in frames[first:]]
 
-    @property
-    def speaking(self) -> bool:
-        """Whether the newest frame was speech."""
-        return self._speaking
+    def _being_said_from(self) -> int:
+        """The first frame of what is being said now, with its preroll.
 
-    def _preroll_frames(self) -> int:
-        """How many frames before the newest speech belong to it."""
-        count, wanted = 0, int(PREROLL_S * self._rate)
+        While nobody speaks, that is a preroll alone: the next word may have begun already.
+        """
+        number = self._next
+        overlap, preroll = int(OVERLAP_S * self._rate), int(PREROLL_S * self._rate)
         for frame in reversed(self._frames):
-            if frame.number >= self._speech_began:
-                continue
-            if wanted <= 0 or frame.speech:
+            if self._speaking and frame.number >= self._speech_began:
+                if overlap <= 0:
+                    break
+                overlap -= len(frame.pcm)
+            elif frame.speech or preroll <= 0:
                 break
-            wanted -= len(frame.pcm)
-            count += 1
-        return count
+            else:
+                preroll -= len(frame.pcm)
+            number = frame.number
+        return number

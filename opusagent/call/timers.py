@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+__all__ = ["Timers"]
+
 
 class Timers[Name: Hashable]:
     """At most one deadline a name, in monotonic seconds."""

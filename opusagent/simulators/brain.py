@@ -40,10 +40,10 @@ class PhraseEars:
         self.heard: list[tuple[HeardPhrase, ...]] = []
 
     def hear(self, pcm: bytes, rate_hz: int) -> Heard:
-        """The words of an utterance, an ellipsis where words are missing; empty for unknown speech."""
+        """The words of an utterance, an ellipsis where words are missing or are in no book."""
         found = self._book.hear(pcm, rate_hz)
         self.heard.append(found)
-        return Heard(" ".join(phrase.words for phrase in found))
+        return Heard(" ".join(phrase.words for phrase in found) or _GONE)
 
 
 @dataclass(frozen=True, slots=True)

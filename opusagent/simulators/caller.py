@@ -1,8 +1,8 @@
 """The simulated VoiceAI Connect on real or in-memory websockets: it runs a script of a caller.
 
-    steps --> SimulatedCaller --> CallerLine (what VoiceAI Connect does, and when) --> texts
-                    |                                                                    |
-                    +---------- sockets, one after another, and the loop's clock --------+
+steps --> SimulatedCaller --> CallerLine (what VoiceAI Connect does, and when) --> texts
+                |                                                                    |
+                +---------- sockets, one after another, and the loop's clock --------+
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ class SimulatedCaller:
         self._half_open: list[CallerSocket] = []
         self._reader: asyncio.Task[None] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
         self._raw: deque[str] = deque()
         self._to_send = asyncio.Event()
         self._all_sent = asyncio.Event()
@@ -190,9 +191,7 @@ class SimulatedCaller:
         if not step.over_bot:
             await self._wait_for_ear(step.timeout_s)
         pcm = step.sound(self._line.rate_hz)
-        phrase = self._line.say(
-            pcm, step.label, self._now(), expects_answer=step.expects_answer
-        )
+        phrase = self._line.say(pcm, step.label, self._now(), expects_answer=step.expects_answer)
         self._after()
         await until(self._zero + self._line.said_until())
         if phrase is not None:
@@ -295,8 +294,7 @@ class SimulatedCaller:
     # The sockets
 
     async def _attach(self, *, resume: bool) -> None:
-        socket = await self._connect()
-        self._socket = socket
+        socket = self._socket = await self._connect()
         if resume:
             self._line.resume(self._now())
         else:
@@ -350,7 +348,7 @@ class SimulatedCaller:
             self._line.fail("the bot closed the socket without a hang-up", self._now())
         else:
             self._line.lose(self._now())
-            self._tasks.create_task(self._come_back(self._plan.resume_after_s))
+            self._returning = self._tasks.create_task(self._come_back(self._plan.resume_after_s))
         self._all_sent.set()
         self._stop_pipes()
         self._after()
@@ -369,6 +367,8 @@ class SimulatedCaller:
     async def _let_go(self) -> None:
         """Send what is left, close every socket, stop every task. Bounded."""
         self._disarm()
+        if self._returning is not None:
+            self._returning.cancel()
         socket, self._socket = self._socket, None
         self._to_send.set()
         if self._writer is not None:

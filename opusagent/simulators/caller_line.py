@@ -209,7 +209,9 @@ class CallerLine:
 
     # What the caller does
 
-    def say(self, pcm: bytes, label: str, now: float, *, expects_answer: bool = True) -> Phrase | None:
+    def say(
+        self, pcm: bytes, label: str, now: float, *, expects_answer: bool = True
+    ) -> Phrase | None:
         """Begin to say something, after what is being said; None before the bot has accepted."""
         mouth = self._mouth
         if mouth is None:

@@ -54,7 +54,8 @@ def speech_bounds(pcm: bytes, rate_hz: int) -> tuple[int, int]:
     """
     n_bytes = 2 * round(_FRAME_S * rate_hz)
     loud = [
-        at for at in range(0, len(pcm), n_bytes)
+        at
+        for at in range(0, len(pcm), n_bytes)
         if audioop.rms(pcm[at : at + n_bytes], 2) >= _SPEECH_RMS
     ]
     if not loud:

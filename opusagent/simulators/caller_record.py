@@ -237,7 +237,7 @@ class CallRecord:
     def answers(self) -> list[Answer]:
         """How long the caller waited after each phrase that wants an answer."""
         answers = []
-        for phrase, after in zip(self.phrases, [*self.phrases[1:], None], strict=True):
+        for phrase, after in zip(self.phrases, [*self.phrases[1:], None], strict=False):
             if not phrase.expects_answer:
                 continue
             began = self.bot_began_after(phrase.ended_at)

@@ -147,25 +147,31 @@ class PhraseBook:
         size = max(_SEARCH_SIZE, 1 << (len(coarse) + self._longest - 1).bit_length())
         found = np.fft.irfft(np.fft.rfft(coarse, size) * self._spectra_of(size), size)
         # Two peaks of each recording: the second is there when its halves have come apart.
-        candidates: list[tuple[float, int, int]] = []
+        begun = {id(piece.recording) for piece in pieces}
+        candidates: list[tuple[bool, float, int, int]] = []
         for index, row in enumerate(found):
             for _ in range(2):
                 peak = int(row.argmax())
-                candidates.append((float(row[peak]), index, peak))
+                goes_on = id(self._recordings[index]) in begun
+                candidates.append((goes_on, float(row[peak]), index, peak))
                 row[max(0, peak - 20) : peak + 21] = 0.0
-        best: Piece | None = None
-        most = 0.0
-        for _, index, peak in sorted(candidates, reverse=True)[:_CANDIDATES]:
+        found_now: list[Piece] = []
+        for *_, index, peak in sorted(candidates, reverse=True)[:_CANDIDATES]:
             lag = peak if peak < len(coarse) else peak - size
             piece = align(self._recordings[index], audio, lag * (RATE_HZ // COARSE_HZ))
             if piece is None:
                 continue
-            weight = piece.weight * (_GOES_ON if any(map(piece.goes_on, pieces)) else 1.0)
-            if weight > most:
-                best, most = piece, weight
-                if best.heard.all():
-                    break
-        return best
+            if piece.heard.all():
+                return piece
+            found_now.append(piece)
+
+        def explains(piece: Piece) -> float:
+            """How much a piece explains, with what else of its phrase there is; weighed."""
+            rest = max((one.weight for one in found_now if one.completes(piece)), default=0.0)
+            lead = _GOES_ON if any(map(piece.goes_on, pieces)) else 1.0
+            return lead * (piece.weight + rest)
+
+        return max(found_now, key=explains, default=None)
 
     def _spectra_of(self, size: int) -> npt.NDArray[np.complex64]:
         """The conjugate spectra of all recordings, each of energy 1, at a transform's size."""

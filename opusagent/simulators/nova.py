@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from opusagent.errors import ConfigError
@@ -51,7 +51,7 @@ async def run_nova(options: NovaOptions) -> int:
     scenario = find_scenario(options.scenario)
     plan = ServicePlan(
         profile=PROFILES[options.profile],
-        timing=replace(Timing(), limit_s=options.limit_s),
+        timing=Timing(limit_s=options.limit_s, interruptible_playout=True),
         faults=[parse_fault(text) for text in options.faults],
     )
     bot = open_voice(scenario.bot.style)

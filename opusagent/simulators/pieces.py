@@ -39,8 +39,10 @@ _LEAST_FRAMES: Final = 6
 """Frames in a row from which likeness is no chance."""
 _BRIDGED_FRAMES: Final = 2
 """Frames that are there, only unlike, count as heard up to this many in a row."""
-_HISS: Final = 0.5
+_HISS: Final = 0.2
 """Power of a frame's slope against its own power: above, it is a hiss, which every filter changes."""
+_WEAK: Final = 0.03
+"""Share of the mean power below which a frame drowns in what a bad resampler folds into it."""
 _PRESENT: Final = 0.1
 """Share of a frame's power that must be there for an unlike frame to count."""
 _SAME_SAYING: Final = 0.9
@@ -53,7 +55,7 @@ type Mask = npt.NDArray[np.bool_]
 class Recording:
     """A phrase's recording at `RATE_HZ` and at `COARSE_HZ`, and what its frames are like.
 
-    `frames` is [frame, sample]; `power`, `loud` (no pause) and `hiss` have one entry for each frame.
+    `frames` is [frame, sample]; `power`, `loud` (no pause) and `soft` (a hiss, or weak) have one entry for each frame.
     """
 
     phrase_id: str
@@ -63,7 +65,7 @@ class Recording:
     frames: npt.NDArray[np.float32] = field(init=False)
     power: npt.NDArray[np.float32] = field(init=False)
     loud: Mask = field(init=False)
-    hiss: Mask = field(init=False)
+    soft: Mask = field(init=False)
 
     def __post_init__(self) -> None:
         n_frames = -(-len(self.fine) // FRAME)
@@ -73,7 +75,8 @@ class Recording:
         self.power = np.einsum("ij,ij->i", self.frames, self.frames)
         self.loud = self.power > QUIET * self.power.mean()
         slopes = np.diff(self.frames, axis=1)
-        self.hiss = np.einsum("ij,ij->i", slopes, slopes) > _HISS * self.power
+        hiss = np.einsum("ij,ij->i", slopes, slopes) > _HISS * self.power
+        self.soft = hiss | (self.power < _WEAK * self.power.mean())
 
     def __len__(self) -> int:
         return len(self.power)
@@ -94,6 +97,10 @@ class Piece:
         """Whether both belong to one saying of a phrase."""
         near = abs(self.at - other.at) < _SAME_SAYING * self.recording.frames.size
         return near and self.recording is other.recording
+
+    def completes(self, other: Piece) -> bool:
+        """Whether both belong to one saying and are different parts of it."""
+        return self.goes_on(other) and not (self.heard & other.heard).any()
 
 
 def align(recording: Recording, audio: Samples, near: int) -> Piece | None:
@@ -116,7 +123,7 @@ def _compare(recording: Recording, there: npt.NDArray[np.float32], at: int) -> P
     product = np.einsum("ij,ij->i", recording.frames, there)
     alike = recording.loud & (product > _ALIKE * np.sqrt(power * recording.power))
     present = power > _PRESENT * recording.power
-    heard = _joined(alike, recording.loud & ~(recording.hiss & present), present)
+    heard = _joined(alike, recording.loud & ~(recording.soft & present), present)
     weight = float(recording.power[heard].sum())
     return Piece(recording, at, heard, product, power, weight) if weight else None
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -317,8 +317,3 @@ class _Stream:
                 self._writer.stop_reading()
             case _:
                 assert_never(kind)
-
-
-def limited(plan: ServicePlan, *, limit_s: float) -> ServicePlan:
-    """The same plan with another life of a stream."""
-    return replace(plan, timing=replace(plan.timing, limit_s=limit_s))

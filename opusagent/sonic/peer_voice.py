@@ -71,8 +71,7 @@ class Voice:
 
     def speaking(self, now: float) -> bool:
         """Whether speech of the caller would interrupt the bot, by the service's own clock."""
-        played_until = self._began_at + self._sent_s()
-        return self.busy or (self._timing.interruptible_playout and now < played_until)
+        return self.busy or (self._timing.interruptible_playout and now < self._played_until())
 
     def next_timer(self) -> float | None:
         """When `advance` has something to do."""
@@ -145,7 +144,8 @@ class Voice:
                 StopReason.END_TURN if last and ends else StopReason.PARTIAL_TURN
             )
         delay_s = self._timing.final_delay_s
-        due = math.inf if delay_s is None else self._due + delay_s
+        spoken_at = self._played_until() if self._timing.interruptible_playout else self._due
+        due = math.inf if delay_s is None else spoken_at + delay_s
         self._owe(sentences, due)
         self._writer.count(speech_out_s=self._sent_s(), text_out=" ".join(sentences))
         self._writer.usage()
@@ -160,6 +160,9 @@ class Voice:
             self._writer.audio(chunk)
             sentence.sent_bytes += len(chunk)
             yield len(chunk) / (2 * self._writer.rate_hz) / self._speed
+
+    def _played_until(self) -> float:
+        return max(self._due, self._began_at + self._sent_s())
 
     def _sent_s(self) -> float:
         sent_bytes = sum(sentence.sent_bytes for sentence in self._sentences)

@@ -101,7 +101,7 @@ class Timing:
         think_s: From the end of the caller's turn (its closing pause included), of a typed text, or
             of a tool's result, to the first word. Field reports: 0.57 to 1.34 s for typed text.
         pause_s: How long a caller must be quiet to be done; `None`: as the client chose.
-        final_delay_s: From the end of the bot's audio to its FINAL text, which comes before the
+        final_delay_s: From the end of the bot's speech to its FINAL text, which comes before the
             next USER text in any case; `None`: only then. Field reports: 2.6 to 9 s.
         interruptible_playout: Whether the bot counts as speaking while its audio would be played in
             real time. Else it is done when the audio has been sent, and no interruption is

@@ -23,7 +23,7 @@ def send_at_once(port: int) -> int:
     Returns how many were found; 0 where the system does not list a process's files (not Linux).
     """
     try:
-        numbers = [int(name) for name in os.listdir(_FDS)]
+        numbers = [int(path.name) for path in _FDS.iterdir()]
     except OSError:
         return 0
     return sum(_set(number, port) for number in numbers)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import audioop
 from itertools import pairwise
 
+import audioop
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +72,7 @@ def test_a_frame_that_lost_its_beginning_or_its_number_is_no_frame() -> None:
     frame = AUDIO.frame(77)
     assert AUDIO.find(frame[2:]) == []
     assert AUDIO.find(frame[:18] + b"\x00\x00" + frame[20:]) == []
-    assert AUDIO.find(frame[:18] + frame[20:22] + frame[18:20] + frame[22:]) == []
+    assert AUDIO.find(frame[:28] + frame[30:32] + frame[28:30] + frame[32:]) == []
 
 
 def test_a_frame_off_by_one_byte_is_noise() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import wave
 from itertools import pairwise
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,12 +21,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts(svg: str) -> list[str]:
-    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    return [element.text or "" for element in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
 def bars(svg: str, row: Row) -> list[tuple[float, float, float]]:
     """x, y and width of a row's bars."""
-    groups = ElementTree.fromstring(svg).iter(f"{SVG}g")
+    groups = ET.fromstring(svg).iter(f"{SVG}g")
     found = [rect for group in groups for rect in group.iter(f"{SVG}rect")]
     return [
         (float(rect.attrib["x"]), float(rect.attrib["y"]), float(rect.attrib["width"]))
@@ -84,7 +84,7 @@ def test_what_overlaps_in_a_row_is_drawn_in_lanes() -> None:
 
 def test_marks_at_the_same_moment_do_not_cover_each_other() -> None:
     marks = [Mark(kind, 5.0) for kind in MarkKind]
-    elements = ElementTree.fromstring(timeline_svg([], marks)).iter(f"{SVG}text")
+    elements = ET.fromstring(timeline_svg([], marks)).iter(f"{SVG}text")
     names = {kind.title for kind in MarkKind}
     halos = [element for element in elements if "paint-order" in element.attrib]
     assert {element.text for element in halos} == names
@@ -94,13 +94,14 @@ def test_marks_at_the_same_moment_do_not_cover_each_other() -> None:
 
 def test_a_mark_at_the_right_edge_has_its_name_on_the_left() -> None:
     svg = timeline_svg([], [Mark(MarkKind.SOCKET_CUT, 10)], duration_s=10)
-    (name,) = [e for e in ElementTree.fromstring(svg).iter(f"{SVG}text") if e.text == "socket cut"]
+    elements = ET.fromstring(svg).iter(f"{SVG}text")
+    (name,) = [element for element in elements if "paint-order" in element.attrib]
     assert name.attrib["text-anchor"] == "end"
 
 
 def test_eight_minutes_fit_in_a_picture_with_few_ticks() -> None:
     svg = timeline_svg([Span(Row.NOVA, 0, 480)], duration_s=480)
-    assert float(ElementTree.fromstring(svg).attrib["width"]) < 2600
+    assert float(ET.fromstring(svg).attrib["width"]) < 2600
     assert len([text for text in texts(svg) if ":" in text and text[0].isdigit()]) <= 17
 
 
@@ -112,7 +113,7 @@ def test_a_call_without_anything_is_still_a_picture() -> None:
 def test_any_text_makes_a_well_formed_picture(label: str, title: str) -> None:
     spans = [Span(row, 0, 2, label) for row in Row]
     svg = timeline_svg(spans, [Mark(MarkKind.DTMF, 1, label)], title=title)
-    ElementTree.fromstring(svg)
+    ET.fromstring(svg)
 
 
 def test_a_recording_has_the_caller_left_and_the_bot_right(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import audioop
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import audioop
 import pytest
 
 from opusagent.errors import ConfigError
@@ -45,9 +45,7 @@ def test_a_recording_begins_and_ends_with_sound_that_counts_as_speech(
     assert audioop.max(pcm, 2) < 32_767
 
 
-def test_caller_and_bot_sound_different(
-    caller_voice: EspeakVoice, bot_voice: EspeakVoice
-) -> None:
+def test_caller_and_bot_sound_different(caller_voice: EspeakVoice, bot_voice: EspeakVoice) -> None:
     assert caller_voice.speak(NAME, 8_000) != bot_voice.speak(NAME, 8_000)
 
 

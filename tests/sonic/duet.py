@@ -148,7 +148,7 @@ class Duet:
         self.collect()
         return self
 
-    def type(self, text: str) -> Duet:
+    def type_text(self, text: str) -> Duet:
         self.stream.type_text(text)
         return self.deliver()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,19 +14,37 @@ from opusagent.errors import ConfigError, TransportError
 from opusagent.simulators.wire import ConnectionFault, Refusal, StreamRequest, StreamWriter
 from opusagent.transports.bedrock import BedrockConnector, BedrockTransport, Limits
 from opusagent.transports.credentials import Credentials, Pinned
-from tests.transports.rig import KEYS, MODEL, QUICK, Handler, Rig, Scripted, echo, run_clean, serving
+from tests.transports.rig import (
+    KEYS,
+    MODEL,
+    Handler,
+    Rig,
+    Scripted,
+    echo,
+    run_clean,
+    serving,
+)
 
 pytestmark = pytest.mark.integration
 
 EVENT = b'{"event":{"sessionStart":{}}}'
 
 
+async def read_to_the_end(transport: BedrockTransport) -> None:
+    while await transport.receive() is not None:
+        pass
+
+
 async def failure_of(transport: BedrockTransport) -> TransportError:
     """Read until the stream fails."""
     with pytest.raises(TransportError) as raised:
-        while await transport.receive() is not None:
-            pass
+        await read_to_the_end(transport)
     return raised.value
+
+
+async def begin(stream: BedrockTransport) -> None:
+    await stream.open()
+    await stream.head()
 
 
 def refusing(refusal: Refusal) -> Scripted:
@@ -167,8 +184,7 @@ def test_a_connection_that_fails_in_the_beginning_is_an_error(
         async with serving(tmp_path, Scripted(echo, fault=fault)) as rig:
             stream = rig.transport()
             with pytest.raises(TransportError) as raised:
-                await stream.open()
-                await stream.head()
+                await begin(stream)
             assert raised.value.code == "ConnectionLost"
             await stream.close()
 
@@ -180,8 +196,7 @@ def test_a_connection_that_is_sent_away_at_once_is_an_error(tmp_path: Path) -> N
         async with serving(tmp_path, Scripted(echo, fault=ConnectionFault.GO_AWAY)) as rig:
             stream = rig.transport()
             with pytest.raises(TransportError) as raised:
-                await stream.open()
-                await stream.head()
+                await begin(stream)
             assert raised.value.code in ("ConnectionLost", "NoHead")
             await stream.close()
 
@@ -261,7 +276,7 @@ def test_a_head_that_never_comes_is_an_error_in_time(tmp_path: Path) -> None:
     ],
 )
 def test_a_refusal_gives_its_error_type_and_words(
-    tmp_path: Path, status: int, kind: str, leave_open: bool
+    tmp_path: Path, status: int, kind: str, *, leave_open: bool
 ) -> None:
     refusal = Refusal(status, f"{kind}:http://internal/", "Too many.", leave_open=leave_open)
 
@@ -297,7 +312,7 @@ def test_a_refusal_gives_its_error_type_and_words(
     ],
 )
 def test_an_exception_in_the_stream_is_raised_after_what_came_before_it(
-    tmp_path: Path, kind: str, leave_open: bool
+    tmp_path: Path, kind: str, *, leave_open: bool
 ) -> None:
     def act(writer: StreamWriter) -> None:
         writer.send(b"before")
@@ -350,17 +365,24 @@ def test_a_stream_that_breaks_is_an_error_and_can_be_closed(
 
 def test_sending_to_a_connection_that_is_gone_is_an_error(tmp_path: Path) -> None:
     async def main() -> None:
-        async with serving(tmp_path, acting(lambda writer: writer.abort())) as rig:
-            async with rig.opened() as stream:
+        service = acting(lambda writer: writer.abort())
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.send(EVENT)
+            await failure_of(stream)
+            with pytest.raises(TransportError, match="ConnectionLost"):
                 await stream.send(EVENT)
-                await failure_of(stream)
-                with pytest.raises(TransportError, match="ConnectionLost"):
-                    await stream.send(EVENT)
 
     run_clean(main)
 
 
 def test_a_service_that_stops_reading_makes_send_fail_in_time_and_only_then(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+
+    async def send_for_ever(stream: BedrockTransport, payload: bytes) -> None:
+        while True:
+            await stream.send(payload)
+            taken.append(payload)
+
     def deaf(_: StreamRequest, writer: StreamWriter) -> Handler:
         writer.stop_reading()
         return Handler(writer)
@@ -369,11 +391,9 @@ def test_a_service_that_stops_reading_makes_send_fail_in_time_and_only_then(tmp_
         service = Scripted(deaf)
         payload = b"x" * 8000
         async with serving(tmp_path, service) as rig, rig.opened() as stream:
-            sent = 0
             with pytest.raises(TransportError, match="SendTimeout"):
-                for _ in range(100):
-                    await stream.send(payload)
-                    sent += 1
+                await send_for_ever(stream, payload)
+            sent = len(taken)
             assert 64_000 < sent * len(payload) < 400_000
             service.handlers[0].writer.resume_reading()
             await stream.send(b"after")
@@ -406,23 +426,32 @@ def test_a_cancelled_receive_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_send_leaves_the_chain_of_signatures_whole(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+
+    async def send_for_ever(stream: BedrockTransport, payload: bytes) -> None:
+        while True:
+            await stream.send(payload)
+            taken.append(payload)
+
     async def main() -> None:
         service = Scripted()
         async with serving(tmp_path, service) as rig, rig.opened(limits=Limits()) as stream:
             await stream.head()
             service.handlers[0].writer.stop_reading()
-            sent = 0
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    while True:
-                        await stream.send(b"x" * 8000)
-                        sent += 1
+                await asyncio.wait_for(send_for_ever(stream, b"x" * 8000), 0.3)
+            sent = len(taken)
             service.handlers[0].writer.resume_reading()
             await stream.send(b"after")
             await service.handlers[0].has(sent + 1)
             assert service.handlers[0].received[-1] == b"after"
 
     run_clean(main)
+
+
+async def begin_and_wait(stream: BedrockTransport) -> None:
+    await begin(stream)
+    await stream.receive()
 
 
 @pytest.mark.parametrize("turns", range(12))
@@ -434,10 +463,7 @@ def test_a_caller_who_hangs_up_while_the_stream_opens_leaves_nothing(
         async with serving(tmp_path, service) as rig:
             stream = rig.transport()
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.002 * turns):
-                    await stream.open()
-                    await stream.head()
-                    await stream.receive()
+                await asyncio.wait_for(begin_and_wait(stream), 0.002 * turns)
             await stream.close()
             for handler in service.handlers:
                 await handler.gone.wait()
@@ -485,17 +511,14 @@ def test_streams_that_open_together_have_a_connection_each_and_fail_alone(tmp_pa
             await asyncio.gather(*(stream.head() for stream in streams))
             assert rig.server.connections == 5
 
-            service.handlers[0].writer.abort()
-            alive = 0
-            for number, stream in enumerate(streams):
-                payload = b"%d" % number
-                try:
-                    await stream.send(payload)
-                    assert await stream.receive() == payload
-                    alive += 1
-                except TransportError as error:
-                    assert error.code == "ConnectionLost"
-            assert alive == 4
+            await streams[0].send(b"mine")
+            assert await streams[0].receive() == b"mine"
+            (first,) = (handler for handler in service.handlers if handler.received)
+            first.writer.abort()
+            assert (await failure_of(streams[0])).code == "ConnectionLost"
+            for number, stream in enumerate(streams[1:]):
+                await stream.send(b"%d" % number)
+                assert await stream.receive() == b"%d" % number
             await asyncio.gather(*(stream.close() for stream in streams))
 
     run_clean(main)
@@ -519,14 +542,17 @@ def test_new_credentials_are_for_new_streams_only(tmp_path: Path) -> None:
                 await stream.send(EVENT)
                 assert await stream.receive() == EVENT
                 await stream.close()
-        assert [request.credential_id for request in service.requests] == ["AKIDFIRST", "AKIDSECOND"]
+        assert [request.credential_id for request in service.requests] == [
+            "AKIDFIRST",
+            "AKIDSECOND",
+        ]
 
     run_clean(main)
 
 
 def test_fifty_streams_leave_no_thread_and_no_file_behind(tmp_path: Path) -> None:
-    def counts() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    def counts() -> tuple[int, ...]:
+        return tuple(len(list(Path("/proc/self", kind).iterdir())) for kind in ("task", "fd"))
 
     async def one(connector: BedrockConnector) -> None:
         stream = connector.connect()

@@ -85,7 +85,9 @@ def test_new_ones_are_fetched_ahead_while_the_old_ones_serve() -> None:
         await credentials.get()
         clock.advance(46 * 60)
         chain.gate.clear()
-        assert (await credentials.get()).access_key_id == "AKID1"  # at once, although the chain hangs
+        assert (
+            await credentials.get()
+        ).access_key_id == "AKID1"  # at once, although the chain hangs
         chain.gate.set()
         while (await credentials.get()).access_key_id == "AKID1":
             await asyncio.wait((asyncio.get_running_loop().run_in_executor(None, int),))
@@ -181,7 +183,11 @@ def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return lambda text: file.write_text(text) and None
+
+    def write(text: str) -> None:
+        file.write_text(text)
+
+    return write
 
 
 def test_the_standard_chain_finds_a_profile(no_aws: Callable[[str], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -158,10 +159,8 @@ def test_junk_only_ever_raises_a_remote_protocol_error(junk: bytes) -> None:
         lambda: unwrap_chunk(junk),
         lambda: read(encode_frame(junk[:50], junk))[0].is_chunk,
     ):
-        try:
+        with contextlib.suppress(RemoteProtocolError):
             attempt()
-        except RemoteProtocolError as error:
-            assert error.wire == "sonic"
 
 
 @given(st.binary(min_size=1, max_size=60), st.data())

@@ -1,0 +1,49 @@
+"""What VoiceAI Connect says and nobody acts on: worth a line in the log and a count."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from opusagent.audiocodes.codec import UnknownMessage
+from opusagent.audiocodes.events import (
+    ActivityReceived,
+    ConnectionValidated,
+    HangupHint,
+    NoUserInput,
+    PlayFinished,
+    TransferStatus,
+)
+from opusagent.call.events import Report
+
+__all__ = ["note_of"]
+
+type Noted = (
+    ActivityReceived
+    | ConnectionValidated
+    | HangupHint
+    | NoUserInput
+    | PlayFinished
+    | TransferStatus
+    | UnknownMessage
+)
+
+
+def note_of(event: Noted) -> Report:
+    """The report about an event that changes nothing in the call."""
+    match event:
+        case PlayFinished(played_ms=played_ms, status=status):
+            return Report("play finished", {"ms": played_ms, "status": status})
+        case ConnectionValidated():
+            return Report("connection validated")
+        case NoUserInput(count=count):
+            return Report("no user input", {"count": count})
+        case TransferStatus(status=status):
+            return Report("transfer status", {"status": status})
+        case ActivityReceived(name=name):
+            return Report("activity ignored", {"name": name})
+        case HangupHint():
+            return Report("activity ignored", {"name": "hangup"})
+        case UnknownMessage(type=kind):
+            return Report("unknown message", {"wire": "audiocodes", "type": kind})
+        case _:
+            assert_never(event)
