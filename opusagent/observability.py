@@ -194,10 +194,6 @@ class Metrics:
         self.replayed_seconds = self._counter(
             "replayed_seconds", "Caller audio replayed to a new stream."
         )
-        self.bot_audio_seconds = self._counter("bot_audio_seconds", "Bot audio sent to callers.")
-        self.caller_audio_seconds = self._counter(
-            "caller_audio_seconds", "Audio that came from callers."
-        )
         self._unknown_messages = self._counter(
             "unknown_messages", "Messages of a type that we do not know.", "wire", "type"
         )

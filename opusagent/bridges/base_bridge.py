@@ -88,6 +88,7 @@ class BaseBridge:
         self._tool = tool
         self._loop = asyncio.get_running_loop()
         self._pipes: dict[StreamId, SonicPipe] = {}
+        self._opened_at: dict[StreamId, float] = {}
         self._outbox: deque[ToCaller | HangUpSocket] = deque()
         self._unsent_bytes = 0
         self._to_send = asyncio.Event()
@@ -204,7 +205,7 @@ class BaseBridge:
             self._sonic.connect(),
             encode=self._call.audio_encoder(stream),
             audio=partial(AudioTail, rate, BACKLOG_S),
-            on_opened=partial(self.step, StreamOpened(stream)),
+            on_opened=partial(self._opened, stream),
             on_payload=lambda payload: self.step(FromSonic(stream, payload)),
             on_lost=partial(self._lost, stream),
             on_dropped=lambda n: self._report(
@@ -212,9 +213,21 @@ class BaseBridge:
             ),
         )
         self._pipes[stream] = pipe
-        task = self._tasks.create_task(pipe.run())
+        task = self._tasks.create_task(self._carry(stream, pipe))
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
+
+    async def _carry(self, stream: StreamId, pipe: SonicPipe) -> None:
+        try:
+            await pipe.run()
+        finally:
+            if (began := self._opened_at.pop(stream, None)) is not None:
+                age_s = round(self._loop.time() - began, 3)
+                self._report(Report("stream closed", {"stream": stream, "age_s": age_s}))
+
+    def _opened(self, stream: StreamId) -> None:
+        self._opened_at[stream] = self._loop.time()
+        self.step(StreamOpened(stream))
 
     def _lost(self, stream: StreamId, error: TransportError) -> None:
         self.step(StreamLost(stream, classify(error.code, error.message)))

@@ -16,6 +16,7 @@ _log = structlog.get_logger("opusagent.call")
 _TOPICS: Mapping[str, Topic] = {
     "stream opened": Topic.TRANSITION,
     "stream lost": Topic.TRANSITION,
+    "stream closed": Topic.TRANSITION,
     "barge-in": Topic.BARGE_IN,
     "bot speaks": Topic.AUDIO,
     "audio dropped": Topic.AUDIO,
@@ -55,6 +56,8 @@ class Reporter:
                 "failed" if f["failed"] else "done"
             ).inc(),
             "usage": self._usage,
+            "transcript": self._transcript,
+            "stream closed": self._stream_closed,
         }
 
     def report(self, report: Report) -> None:
@@ -101,10 +104,19 @@ class Reporter:
 
     def _stream_opened(self, fields: Mapping[str, JsonValue]) -> None:
         self._metrics.streams_opened.inc()
+        self._metrics.streams_open.inc()
         self._metrics.stream_open_seconds.observe(_number(fields["open_ms"]) / 1000)
         self._metrics.replayed_seconds.inc(_number(fields["replayed_ms"]) / 1000)
         if lost_ms := _number(fields["lost_ms"]):
             self._metrics.audio_dropped_seconds.labels("ring").inc(lost_ms / 1000)
+
+    def _stream_closed(self, fields: Mapping[str, JsonValue]) -> None:
+        self._metrics.streams_open.dec()
+        self._metrics.stream_seconds.observe(_number(fields["age_s"]))
+
+    def _transcript(self, fields: Mapping[str, JsonValue]) -> None:
+        self._metrics.turns.labels("caller").inc(_number(fields["caller_turns"]))
+        self._metrics.turns.labels("bot").inc(_number(fields["bot_turns"]))
 
     def _unknown(self, fields: Mapping[str, JsonValue]) -> None:
         self._metrics.unknown_message(str(fields["wire"]), str(fields["type"]))

@@ -84,9 +84,14 @@ class BotVoice:
             for chunk, content_id in turn.chunks:
                 self._playback.add(chunk, content_id)
 
-    def interrupt(self, now: float) -> Cut:
-        """Silence the bot: drop what waits and close the play stream. The caller sends the rest of 4.3."""
-        cut = self._playback.interrupt(now)
+    def interrupt(self, now: float, *, flushed: bool) -> Cut:
+        """Silence the bot: drop what waits and close the play stream.
+
+        Args:
+            now: The present, in monotonic seconds.
+            flushed: Whether VoiceAI Connect is told to drop what it has, too.
+        """
+        cut = self._playback.interrupt(now, flushed=flushed)
         never = {content_id for turn in self._waiting for _, content_id in turn.chunks}
         waiting_s = self._waiting_s()
         self._waiting.clear()

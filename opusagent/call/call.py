@@ -13,7 +13,7 @@ from typing import assert_never
 from pydantic import JsonValue
 
 from opusagent.audiocodes import events as phone_events
-from opusagent.call.conversation import Ambient, Conversation
+from opusagent.call.conversation import Conversation
 from opusagent.call.events import (
     CallerLost,
     CallInput,
@@ -37,9 +37,9 @@ from opusagent.call.events import (
 )
 from opusagent.call.farewell import Farewell
 from opusagent.call.model_side import GaveUp, LegRole
-from opusagent.call.notes import note_of
+from opusagent.call.notes import note_of, transcript_of
 from opusagent.call.phone_side import PhoneSide
-from opusagent.call.plan import CallPlan
+from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.timers import Timers
 from opusagent.errors import LocalProtocolError, NoCommonFormat, RemoteProtocolError
 from opusagent.models.session_state import SessionState, SessionStatus
@@ -398,7 +398,10 @@ class Call:
         talk = self._talk
         if talk is not None and self._state is not None and (talk.changed or self._last):
             talk.changed = False
-            effects.append(Save(talk.snapshot(self._state)))
+            state = talk.snapshot(self._state)
+            effects.append(Save(state))
+            if self._phase is Phase.OVER:
+                effects.append(transcript_of(state))
         effects += self._last
         self._last.clear()
         return effects

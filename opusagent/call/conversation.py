@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from pydantic import JsonValue
@@ -24,7 +23,7 @@ from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
 from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, RETRY_S, Greeting
 from opusagent.call.model_side import Leg, LegRole, ModelSide
 from opusagent.call.phone_side import PhoneSide
-from opusagent.call.plan import CallPlan
+from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.timers import Timers
 from opusagent.function_handler import FunctionHandler
 from opusagent.models.session_state import Role, SessionState, Turn
@@ -33,11 +32,13 @@ from opusagent.sonic.failures import Failure, Remedy
 from opusagent.sonic.reader import Stage, StopReason
 from opusagent.transcript_manager import TranscriptManager
 
-__all__ = ["Ambient", "Conversation"]
+__all__ = ["CallerDid", "Conversation"]
 
 TOOL_RELEASE_S = 1.0
 """A tool request whose block is never ended is taken as complete after this long."""
 
+
+_TICK = timedelta(microseconds=1)
 
 type CallerDid = (
     phone_events.CallerAudio
@@ -54,21 +55,6 @@ class Timer(enum.Enum):
     DTMF = "dtmf"
     TOOLS = "tools"
     COMFORT = "comfort"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ambient:
-    """What a core may not fetch itself: ids, the calendar, chance.
-
-    Attributes:
-        new_id: A fresh unique id.
-        utcnow: The time of day, aware of its zone.
-        random: Uniform in [0, 1).
-    """
-
-    new_id: Callable[[], str]
-    utcnow: Callable[[], datetime]
-    random: Callable[[], float]
 
 
 class Conversation:
@@ -384,8 +370,8 @@ class Conversation:
         return state.model_copy()
 
     def _at(self) -> datetime:
-        """The time of day, which never runs backwards: the order of the conversation hangs on it."""
-        self._said_at = max(self._said_at, self._ambient.utcnow())
+        """The time of day, later each time: the order of the conversation hangs on it."""
+        self._said_at = max(self._said_at + _TICK, self._ambient.utcnow())
         return self._said_at
 
     @property

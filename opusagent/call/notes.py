@@ -1,4 +1,4 @@
-"""What VoiceAI Connect says and nobody acts on: worth a line in the log and a count."""
+"""What nobody acts on but is worth a line in the log and a count."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from opusagent.audiocodes.events import (
     TransferStatus,
 )
 from opusagent.call.events import Report
+from opusagent.models.session_state import SessionState
 
-__all__ = ["note_of"]
+__all__ = ["note_of", "transcript_of"]
 
 type Noted = (
     ActivityReceived
@@ -47,3 +48,14 @@ def note_of(event: Noted) -> Report:
             return Report("unknown message", {"wire": "audiocodes", "type": kind})
         case _:
             assert_never(event)
+
+
+def transcript_of(state: SessionState) -> Report:
+    """How many turns a call had; what was said in them is private."""
+    turns = state.conversation_history
+    of_caller = sum(turn.type == "input" for turn in turns)
+    return Report(
+        "transcript",
+        {"caller_turns": of_caller, "bot_turns": len(turns) - of_caller},
+        {"turns": [turn.model_dump(mode="json") for turn in turns]},
+    )

@@ -103,15 +103,16 @@ class PhoneSide:
             # The start is what makes VoiceAI Connect fall silent; one from before the bot spoke is over.
             self._tell(started=False)
             self._tell(started=True)
-        cut = self._voice.interrupt(now)
+        flushed = self._plan.barge_in or self._plan.abort_prompts
+        cut = self._voice.interrupt(now, flushed=flushed)
         if self._plan.abort_prompts:
             self.wire.abort_prompts()
         self._tell_speech(now)
         return cut
 
     def silence(self, now: float) -> Cut:
-        """End what is playing without a word to VoiceAI Connect."""
-        return self._voice.interrupt(now)
+        """End what is playing without a word to VoiceAI Connect, which plays the lead that it has."""
+        return self._voice.interrupt(now, flushed=False)
 
     def audible(self, now: float) -> bool:
         """Whether the caller still hears the bot, or is about to."""

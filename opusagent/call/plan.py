@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec
 from opusagent.sonic.stream import SonicConfig
 
-__all__ = ["CallPlan", "Recording"]
+__all__ = ["Ambient", "CallPlan", "Recording"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ambient:
+    """What a core may not fetch itself: ids, the calendar, chance.
+
+    Attributes:
+        new_id: A fresh unique id.
+        utcnow: The time of day, aware of its zone.
+        random: Uniform in [0, 1).
+    """
+
+    new_id: Callable[[], str]
+    utcnow: Callable[[], datetime]
+    random: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,8 @@ class Playback:
         self._given += len(taken)
         return taken
 
-    def interrupt(self, now: float) -> Cut:
-        """Drop what has not been handed over, and count what has been as silenced."""
+    def interrupt(self, now: float, *, flushed: bool) -> Cut:
+        """Drop what has not been handed over; what the phone has is silenced as well if `flushed`."""
         unplayed_s = max(self._ends_at - now, 0.0)
         heard_bytes = max(self._given - int(unplayed_s * self._rate), 0)
         heard = frozenset(content_id for start, content_id in self._marks if start < heard_bytes)
@@ -93,7 +93,8 @@ class Playback:
         )
         self._queue.clear()
         self._queued = 0
-        self._ends_at = min(self._ends_at, now)
+        if flushed:
+            self._ends_at = min(self._ends_at, now)
         return cut
 
     @property

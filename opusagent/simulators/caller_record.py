@@ -5,6 +5,7 @@ Times are seconds since the call began, unless a name says otherwise.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -146,7 +147,7 @@ def check_numbers(frames: Sequence[NumberedFrame], expected: range | None = None
         count=len(whole),
         lost=tuple(number for number in expected if number not in times),
         doubled=tuple(sorted(number for number, n in times.items() if n > 1)),
-        disordered=sum(b < a for a, b in zip(whole, whole[1:], strict=False)),
+        disordered=sum(b < a for a, b in itertools.pairwise(whole)),
         foreign=tuple(sorted(number for number in times if number not in expected)),
         broken=len(frames) - len(whole),
     )
@@ -158,7 +159,8 @@ class CallRecord:
 
     Attributes:
         began_at: The loop's time that all others count from.
-        validated_after_s: How long the bot took to answer `connection.validate`.
+        validation_asked: Whether `connection.validate` was sent, on a websocket of its own.
+        validated_after_s: How long the bot took to answer it; None if it did not.
         initiated_at: When `session.initiate` went out.
         accepted_at: When `session.accepted` came.
         caller_format: What the bot listens in.
@@ -174,7 +176,6 @@ class CallRecord:
         caller_sound: As it was sent.
         bot_sound: As it was heard.
         caller_chunks: How many chunks were sent.
-        unsent_s: Caller sound that was due while there was no socket.
         sent_ranges: The caller's samples that were sent, as begin and end.
         numbers_sent: Numbered frames that were sent.
         numbers_heard: Numbered frames in the bot's audio as it came.
@@ -182,6 +183,7 @@ class CallRecord:
     """
 
     began_at: float
+    validation_asked: bool = False
     validated_after_s: float | None = None
     initiated_at: float | None = None
     accepted_at: float | None = None
@@ -202,7 +204,6 @@ class CallRecord:
     caller_sound: list[Sound] = field(default_factory=list)
     bot_sound: list[Sound] = field(default_factory=list)
     caller_chunks: int = 0
-    unsent_s: float = 0.0
     sent_ranges: list[tuple[int, int]] = field(default_factory=list)
     numbers_sent: range = range(0)
     numbers_heard: list[NumberedFrame] = field(default_factory=list)

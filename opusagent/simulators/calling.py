@@ -20,6 +20,7 @@ from opusagent.simulators.caller_script import (
     CallerPlan,
     CutSocket,
     HangUp,
+    Pause,
     Press,
     Recorded,
     Say,
@@ -39,6 +40,7 @@ __all__ = ["CallOptions", "call_steps", "run_call", "summary", "validate"]
 
 VALIDATE_S: Final = 5.0
 _GREETING_S: Final = 8.0
+_LAST_FRAME_S: Final = 0.5
 _HELLO: Final = "Hello, can you hear me?"
 _INTERRUPTION: Final = "Sorry, one moment please."
 _AFTER_RESUME: Final = "Hello, are you still there?"
@@ -110,6 +112,7 @@ async def run_call(options: CallOptions, progress: Progress | None = None) -> Ca
     )
     caller = SimulatedCaller(plan, dial, progress=progress)
     record = await caller.run(steps)
+    record.validation_asked = options.validate_first
     record.validated_after_s = validated_after_s
     if options.save_audio is not None:
         await asyncio.to_thread(options.save_audio.write_bytes, stereo_wav(record))
@@ -158,7 +161,9 @@ def call_steps(options: CallOptions) -> list[Step]:
             frame_ms=options.frame_ms,
             fast=options.fast,
         )
-        return [*steps, numbers, HangUp()]
+        # The last frame is on its way when the step ends; bot audio may come later still.
+        after = WaitForBot() if options.listen_for_numbers else Pause(_LAST_FRAME_S)
+        return [*steps, numbers, after, HangUp()]
     voice = open_voice(CALLER)
 
     def words(text: str) -> Recorded:

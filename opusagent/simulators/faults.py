@@ -31,6 +31,7 @@ class WireFault(enum.StrEnum):
     BAD_CRC = "bad-crc"
     STALL = "stall"  # nothing is read for `seconds` (30), then everything
     NO_READ = "no-read"  # nothing is read any more: the flow-control window closes
+    EXCEPTION_LEFT_OPEN = "exception-left-open"  # an exception, and the stream does not end
 
 
 _REFUSALS: Final = {

@@ -165,7 +165,8 @@ class NovaService:
                     message=STREAM_FAULTS[fault.name][1],
                     on_event=fault.on_event,
                     nth=fault.nth,
-                    after_s=fault.after_s,
+                    # Without a word about when, at once, like the faults of the wire.
+                    after_s=(fault.after_s or 0.0) if fault.on_event is None else None,
                 )
                 for fault in faults
                 if fault.name in STREAM_FAULTS
@@ -176,6 +177,12 @@ class NovaService:
         """A stream is off the wire; for the stream itself."""
         self._live.discard(stream)
         self._told("closed", stream.log.number)
+
+    def strike(self, fault: FaultSpec) -> None:
+        """Let a fault of the wire, or an exception, happen now on the live streams that it hits."""
+        for stream in tuple(self._live):
+            if fault.hits(stream.log.number):
+                stream.strike(fault)
 
     def save(self, folder: Path) -> None:
         """Write what every stream received: `stream-N.json` and `stream-N.pcm`."""
@@ -222,7 +229,7 @@ class _Stream:
         self._timer: asyncio.Handle | None = None
         self._fault_timers = [
             self._loop.call_at(
-                service.at(service.now + (fault.after_s or 0.0)), self._strike, fault
+                service.at(service.now + (fault.after_s or 0.0)), self.strike, fault
             )
             for fault in faults
             if fault.wire is not None and fault.on_event is None
@@ -285,12 +292,19 @@ class _Stream:
         count = sum(event.name == name for event in self._peer.record.events)
         if count == fault.nth:
             del self._on_events[name]
-            self._strike(fault)
+            self.strike(fault)
 
-    def _strike(self, fault: FaultSpec) -> None:
-        kind = fault.wire
-        if kind is None or self._over:
+    def strike(self, fault: FaultSpec) -> None:
+        """Let a fault happen now."""
+        if self._over:
             return
+        if fault.name in STREAM_FAULTS:
+            self._peer.fail(*STREAM_FAULTS[fault.name], self._service.now)
+            self._carry()
+        elif fault.wire is not None:
+            self._strike_wire(fault.wire, fault.seconds or STALL_S)
+
+    def _strike_wire(self, kind: WireFault, stall_s: float) -> None:
         event = b'{"event":{"usageEvent":{"totalInputTokens":0,"totalOutputTokens":0}}}'
         match kind:
             case WireFault.RESET:
@@ -310,10 +324,14 @@ class _Stream:
                 self._writer.send_bad_crc(event)
             case WireFault.STALL:
                 self._writer.stop_reading()
-                stall_s = fault.seconds or STALL_S
                 again = self._service.at(self._service.now + stall_s)
                 self._fault_timers.append(self._loop.call_at(again, self._writer.resume_reading))
             case WireFault.NO_READ:
                 self._writer.stop_reading()
+            case WireFault.EXCEPTION_LEFT_OPEN:
+                self._over = True
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._writer.fail(*STREAM_FAULTS["model-stream"], leave_open=True)
             case _:
                 assert_never(kind)

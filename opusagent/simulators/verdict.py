@@ -45,7 +45,8 @@ class Limits:
         silent_s: From the caller's first sound over the bot to the bot's last.
         flush_s: From the bot's own interruption messages to its last sound.
         resume_s: Until `session.accepted` after `session.resume`.
-        numbers: The numbered frames that the bot's audio should hold; None if it should hold none.
+        numbers: The numbered frames that the bot's audio should hold; without it those found there
+            should be whole, in order and without gaps.
     """
 
     accept_s: float = 3.0
@@ -105,13 +106,24 @@ class Verdict:
 def judge(record: CallRecord, limits: Limits | None = None) -> Verdict:
     """Look at everything that was measured."""
     limits = limits or Limits()
-    looks = (_connection, _accept, _wire, _acks, _pacing, _plays, _answers, _barge_in, _caller)
-    findings = [finding for look in looks for finding in look(record, limits)]
-    findings += _numbers(record, limits)
-    return Verdict(tuple(findings))
+    looks = (
+        _connection,
+        _accept,
+        _wire,
+        _acks,
+        _pacing,
+        _plays,
+        _answers,
+        _barge_in,
+        _numbers,
+        _caller,
+    )
+    return Verdict(tuple(finding for look in looks for finding in look(record, limits)))
 
 
 def _connection(record: CallRecord, _: Limits) -> Iterator[Finding]:
+    if record.validation_asked and record.validated_after_s is None:
+        yield Finding(rule=Rule.CONNECTION, words="connection.validate was not answered")
     if record.failure is not None:
         yield Finding(rule=Rule.CONNECTION, words=record.failure, at=record.ended_at)
     if record.refused is not None:
@@ -204,7 +216,7 @@ def _caller(record: CallRecord, _: Limits) -> Iterator[Finding]:
 
 
 def _numbers(record: CallRecord, limits: Limits) -> Iterator[Finding]:
-    if limits.numbers is None:
+    if limits.numbers is None and not record.numbers_heard:
         return
     check = record.numbers(limits.numbers)
     parts = {
@@ -215,4 +227,4 @@ def _numbers(record: CallRecord, limits: Limits) -> Iterator[Finding]:
         "broken": check.broken,
     }
     if wrong := ", ".join(f"{n} {what}" for what, n in parts.items() if n):
-        yield Finding(rule=Rule.NUMBERS, words=f"{wrong} of {len(limits.numbers)}")
+        yield Finding(rule=Rule.NUMBERS, words=f"{wrong}; {check.count} came whole")
