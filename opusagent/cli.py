@@ -30,11 +30,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-type ConfigOption = Annotated[
+ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file with settings; config/bridge.toml if it exists."),
 ]
-type JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")]
 
 
 def main() -> int:
@@ -125,8 +125,12 @@ def call(
         list[str] | None, typer.Option(help="Offered; may be repeated.")
     ] = None,
     interrupt: Annotated[bool, typer.Option(help="Speak over the last answer.")] = False,
+    cut_socket: Annotated[bool, typer.Option(help="Lose the socket once, and resume.")] = False,
     numbers: Annotated[int, typer.Option(help="Numbered frames instead of words.")] = 0,
     frame_ms: Annotated[int, typer.Option(help="Length of a numbered frame.")] = 20,
+    expect_numbers: Annotated[
+        int, typer.Option(help="Numbered frames that the bot must send, from 0 on.")
+    ] = 0,
     fast: Annotated[bool, typer.Option(help="Numbered frames as fast as they go.")] = False,
     chunk_ms: Annotated[int, typer.Option(help="Length of a chunk of caller audio.")] = 160,
     ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust for wss://.")] = None,
@@ -136,7 +140,7 @@ def call(
     """A simulated AudioCodes VoiceAI Connect calls any bot of the Bot API."""
     from opusagent.simulators.caller_script import LIVE_HUB_FORMATS
     from opusagent.simulators.calling import CallOptions, run_call, summary
-    from opusagent.simulators.verdict import judge
+    from opusagent.simulators.verdict import Limits, judge
 
     options = CallOptions(
         url=url,
@@ -144,8 +148,10 @@ def call(
         ca_file=ca_file,
         audio=audio or (),
         interrupt=interrupt,
+        cut_socket=cut_socket,
         dtmf=dtmf,
         numbers=numbers,
+        listen_for_numbers=expect_numbers > 0,
         fast=fast,
         frame_ms=frame_ms,
         save_audio=save_audio,
@@ -162,7 +168,7 @@ def call(
             ),
         )
     )
-    verdict = judge(record)
+    verdict = judge(record, Limits(numbers=range(expect_numbers) if expect_numbers else None))
     for finding in verdict.findings:
         console.print(
             f"{'[red]wrong[/]' if finding.serious else '[yellow]note[/]'}  {escape(str(finding))}"
@@ -194,6 +200,9 @@ def nova(
         list[str] | None,
         typer.Option(help="NAME[:stream=N][:after=S][:event=E][:nth=N]; may be repeated."),
     ] = None,
+    numbers: Annotated[
+        int, typer.Option(help="Answer with so many numbered frames, and count the caller's.")
+    ] = 0,
 ) -> int:
     """The local Nova Sonic service: TLS, HTTP/2 and event stream, as the AWS SDK expects them."""
     from opusagent.simulators.nova import NovaOptions, run_nova
@@ -207,6 +216,7 @@ def nova(
         scenario=scenario,
         record=record,
         faults=fault or [],
+        numbers=numbers,
     )
     return _run(run_nova(options))
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from opusagent.models.session_state import ConversationItem
 from opusagent.transcript_manager import TranscriptManager
@@ -230,7 +232,7 @@ def test_the_last_exchange_can_be_forgotten(told: Told) -> None:
 
 def test_stored_turns_are_taken_up_with_all_that_stands_in_them(told: Told) -> None:
     told.caller("Forget me.")
-    stored = [
+    stored: list[ConversationItem | Mapping[str, JsonValue]] = [
         {"type": "input", "text": "Hi."},
         ConversationItem(type="output", text="Hello.", at=NOW, interrupted=True),
         {"type": "output", "text": "Again.", "confidence": 0.5},

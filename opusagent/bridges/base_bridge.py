@@ -39,7 +39,7 @@ from opusagent.call.events import (
     ToolCall,
     ToolFinished,
 )
-from opusagent.errors import TransportError
+from opusagent.errors import ToolError, TransportError
 from opusagent.models.session_state import SessionState
 from opusagent.sonic.failures import classify
 from opusagent.transports import CallerTransport, SonicConnector
@@ -135,16 +135,10 @@ class BaseBridge:
 
     def _run(self, effect: Effect) -> None:
         match effect:
-            case AudioToSonic(stream, pcm):
-                self._pipes[stream].put_audio(pcm)
-            case ToCaller():
+            case AudioToSonic() | ControlToSonic() | OpenStream() | CloseStream():
+                self._run_on_stream(effect)
+            case ToCaller() | HangUpSocket():
                 self._send(effect)
-            case ControlToSonic(stream, payload):
-                self._pipes[stream].put(payload)
-            case OpenStream(stream):
-                self._open(stream)
-            case CloseStream(stream):
-                self._pipes.pop(stream).finish()
             case RunTool(call):
                 self._spawn_tool(call)
             case Save(state):
@@ -152,8 +146,6 @@ class BaseBridge:
                     self._save(state)
             case Report():
                 self._report(effect)
-            case HangUpSocket():
-                self._send(effect)
             case Finish(outcome):
                 if not self._finished.done():
                     self._finished.set_result(outcome)
@@ -198,6 +190,19 @@ class BaseBridge:
         self._to_send.set()
 
     # The streams
+
+    def _run_on_stream(
+        self, effect: AudioToSonic | ControlToSonic | OpenStream | CloseStream
+    ) -> None:
+        match effect:
+            case AudioToSonic(stream, pcm):
+                self._pipes[stream].put_audio(pcm)
+            case ControlToSonic(stream, payload):
+                self._pipes[stream].put(payload)
+            case OpenStream(stream):
+                self._open(stream)
+            case CloseStream(stream):
+                self._pipes.pop(stream).finish()
 
     def _open(self, stream: StreamId) -> None:
         rate = self._call.caller_bytes_per_second
@@ -251,7 +256,10 @@ class BaseBridge:
         if self._tool is None:
             result: dict[str, JsonValue] = {"error": f"{call.name} cannot be run here"}
         else:
-            result = await self._tool(call)
+            try:
+                result = await self._tool(call)
+            except ToolError as error:
+                result = {"error": str(error)}
         self.step(ToolFinished(call, result))
 
     # The timer
@@ -268,7 +276,8 @@ class BaseBridge:
 
     def _fire(self) -> None:
         self._timer = None
-        self._run_all(self._call.handle_timer(self._loop.time()))
+        # A loop fires up to its resolution early; the core would find nothing due yet.
+        self._run_all(self._call.handle_timer(max(self._loop.time(), self._timer_at)))
 
     def _disarm(self) -> None:
         if self._timer is not None:

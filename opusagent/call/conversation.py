@@ -169,7 +169,7 @@ class Conversation:
             case phone_events.CallerAudio(pcm=pcm):
                 self._caller_audio(pcm, now)
             case phone_events.UserStreamOpened():
-                self.model.caller_withheld(withheld=False)
+                pass  # VoiceAI Connect takes half a second to begin: silence goes on until it does
             case phone_events.UserStreamClosed():
                 self._caller_withheld(now)
             case phone_events.DtmfPressed(digits=digits):
@@ -188,7 +188,7 @@ class Conversation:
         if self._phone.caller_speaks:
             self._asked_at = now
         self._phone.stream_closed(now)
-        self.model.caller_withheld(withheld=True)
+        self.model.caller_withheld()
 
     def _dtmf(self, digits: str, now: float) -> None:
         """Keys that come together reach the model as one text."""

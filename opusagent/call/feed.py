@@ -33,7 +33,8 @@ class Feed:
         self._silence = bytes(int(QUANTUM_S * bytes_per_second) & ~1)
         self._covered_until = 0.0
         self.withheld = True
-        """Whether the phone's user stream is closed, so that no audio is to be expected."""
+        """Whether no audio is to be expected: the phone's user stream is closed, or nothing has come of it
+        yet (it took VoiceAI Connect half a second on a live capture)."""
 
     def restart(self, now: float) -> None:
         """A stream begins to listen now."""

@@ -258,16 +258,16 @@ class ModelSide:
 
     def caller_audio(self, pcm: bytes, *, speech: bool, now: float) -> None:
         """Keep a chunk of the caller's audio and pass it on as it is."""
+        self._feed.withheld = False
         self._ring.add(pcm, speech=speech, heard=self.live is not None)
         if self.live is not None:
             self._send_audio(pcm)
             self._feed.fed(len(pcm), now)
 
-    def caller_withheld(self, *, withheld: bool) -> None:
-        """Whether the phone withholds the caller's audio from now on."""
-        self._feed.withheld = withheld
-        if withheld:
-            self._ring.pause()
+    def caller_withheld(self) -> None:
+        """The phone withholds the caller's audio until more of it comes."""
+        self._feed.withheld = True
+        self._ring.pause()
 
     def type_text(self, text: str, *, is_turn: bool = False) -> None:
         """Give the model a text to answer, now or when there is a stream.

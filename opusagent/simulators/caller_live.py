@@ -71,6 +71,7 @@ class LiveLine:
         self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._zero = record.began_at
+        self._latest = 0.0
         self.line = CallerLine(
             plan,
             record,
@@ -95,8 +96,9 @@ class LiveLine:
     # Time
 
     def now(self) -> float:
-        """Seconds since the call began."""
-        return self._loop.time() - self._zero
+        """Seconds since the call began; never goes back, not even behind a timer that came early."""
+        self._latest = max(self._latest, self._loop.time() - self._zero)
+        return self._latest
 
     async def until(self, when: float) -> None:
         """Wait until that second of the call."""
@@ -125,9 +127,9 @@ class LiveLine:
                     None if wake_at == math.inf else self._zero + wake_at
                 ):
                     await self._changed.wait()
-                now = self.now()
             except TimeoutError:
-                now = max(self.now(), wake_at)  # the two clocks differ by a rounding
+                self._reach(wake_at)
+            now = self.now()
         return True
 
     def after(self) -> None:
@@ -141,8 +143,13 @@ class LiveLine:
             self._timer = self._loop.call_at(self._zero + at, self._fire, at)
 
     def _fire(self, at: float) -> None:
-        self.line.handle_timer(max(self.now(), at))
+        self._reach(at)
+        self.line.handle_timer(self.now())
         self.after()
+
+    def _reach(self, when: float) -> None:
+        """A timer has come: it is `when`, though the loop's clock may be short of it by a rounding."""
+        self._latest = max(self._latest, when)
 
     def _disarm(self) -> None:
         if self._timer is not None:

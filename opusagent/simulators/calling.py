@@ -40,6 +40,8 @@ __all__ = ["CallOptions", "call_steps", "run_call", "summary", "validate"]
 
 VALIDATE_S: Final = 5.0
 _GREETING_S: Final = 8.0
+_KEYS_S: Final = 8.0
+"""Not every bot has something to say to keys."""
 _LAST_FRAME_S: Final = 0.5
 _HELLO: Final = "Hello, can you hear me?"
 _INTERRUPTION: Final = "Sorry, one moment please."
@@ -162,8 +164,7 @@ def call_steps(options: CallOptions) -> list[Step]:
             fast=options.fast,
         )
         # The last frame is on its way when the step ends; bot audio may come later still.
-        after = WaitForBot() if options.listen_for_numbers else Pause(_LAST_FRAME_S)
-        return [*steps, numbers, after, HangUp()]
+        return [*steps, numbers, Pause(_LAST_FRAME_S), HangUp()]
     voice = open_voice(CALLER)
 
     def words(text: str) -> Recorded:
@@ -179,7 +180,7 @@ def call_steps(options: CallOptions) -> list[Step]:
         over = Say(sound=words(_INTERRUPTION), label=_INTERRUPTION, over_bot=True)
         steps += [again, WaitForBotToSpeak(), over, WaitForBot()]
     if options.dtmf:
-        steps += [Press(digits=options.dtmf), WaitForBot()]
+        steps += [Press(digits=options.dtmf), WaitForBot(timeout_s=_KEYS_S)]
     if options.cut_socket:
         back = Say(sound=words(_AFTER_RESUME), label=_AFTER_RESUME)
         steps += [CutSocket(), back, WaitForBot()]

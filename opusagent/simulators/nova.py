@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from opusagent.errors import ConfigError
 from opusagent.simulators.brain import PhraseEars, ScenarioBrain
+from opusagent.simulators.counting import CountingBrain, DeafEars, check_stream
 from opusagent.simulators.faults import parse_fault
-from opusagent.simulators.hearing import PhraseBook
+from opusagent.simulators.hearing import Heard, PhraseBook
 from opusagent.simulators.scenario import find_scenario
 from opusagent.simulators.sonic_service import NovaService, ServicePlan
 from opusagent.simulators.voice import open_voice
 from opusagent.simulators.wire import WireServer
+from opusagent.sonic.peer_brain import Brain
 from opusagent.sonic.profiles import PROFILES, Timing
 
 __all__ = ["NovaOptions", "run_nova"]
@@ -33,7 +39,7 @@ class NovaOptions:
     scenario: str = "basic"
     record: Path | None = None
     faults: list[str] = field(default_factory=list)
-    quiet: bool = False
+    numbers: int = 0
 
 
 async def run_nova(options: NovaOptions) -> int:
@@ -54,17 +60,19 @@ async def run_nova(options: NovaOptions) -> int:
         timing=Timing(limit_s=options.limit_s, interruptible_playout=True),
         faults=[parse_fault(text) for text in options.faults],
     )
-    bot = open_voice(scenario.bot.style)
-    # Rendered ahead, so that no answer waits for it.
-    bot.prepare(scenario.sentences, 24_000)
-    ears = PhraseEars(PhraseBook(scenario.phrases, open_voice(scenario.caller.style)))
+    brain: Callable[[], Brain] = partial(CountingBrain, options.numbers)
+    ears: PhraseEars | DeafEars = DeafEars()
+    if not options.numbers:
+        bot = open_voice(scenario.bot.style)
+        # Rendered ahead, so that no answer waits for it.
+        bot.prepare(scenario.sentences, 24_000)
+        brain = partial(ScenarioBrain, scenario, bot)
+        ears = PhraseEars(PhraseBook(scenario.phrases, open_voice(scenario.caller.style)))
     service = NovaService(
-        lambda: ScenarioBrain(scenario, bot),
+        brain,
         ears,
         plan,
-        told=lambda event, stream: (
-            None if options.quiet else print(f"stream {stream} {event}", flush=True)
-        ),
+        told=lambda event, stream: print(f"stream {stream} {event}", flush=True),
     )
     server = WireServer(service, host=options.host, port=options.port, ca_file=options.ca_file)
     try:
@@ -81,24 +89,36 @@ async def run_nova(options: NovaOptions) -> int:
         await stop.wait()
     finally:
         server.close()
-        if options.record is not None:
-            service.save(options.record)
-            heard = [
-                [
-                    {
-                        "phrase": phrase.phrase_id,
-                        "text": phrase.text,
-                        "score": round(phrase.score, 3),
-                        "whole": phrase.whole,
-                        "missing_ms": phrase.missing_start_ms
-                        + phrase.missing_end_ms
-                        + phrase.holes_ms,
-                        "repeated_ms": phrase.repeated_ms,
-                    }
-                    for phrase in utterance
-                ]
-                for utterance in ears.heard
-            ]
-            path = options.record / "heard.json"
-            path.write_text(json.dumps(heard, indent=1), encoding="utf-8")
+        _report(service, ears, options)
     return 0
+
+
+def _report(service: NovaService, ears: PhraseEars | DeafEars, options: NovaOptions) -> None:
+    """Say what was received, and write it where a folder was named."""
+    if options.numbers:
+        for log in service.streams:
+            if (check := check_stream(log)) is not None:
+                print(
+                    f"stream {log.number}: {check.count} numbered frames, {len(check.lost)} lost,"
+                    f" {len(check.doubled)} doubled, {check.disordered} out of order",
+                    flush=True,
+                )
+    if options.record is None:
+        return
+    service.save(options.record)
+    utterances = ears.heard if isinstance(ears, PhraseEars) else []
+    heard = [[_phrase(phrase) for phrase in utterance] for utterance in utterances]
+    path = options.record / "heard.json"
+    path.write_text(json.dumps(heard, indent=1), encoding="utf-8")
+
+
+def _phrase(phrase: Heard) -> dict[str, JsonValue]:
+    missing_ms = phrase.missing_start_ms + phrase.missing_end_ms + phrase.holes_ms
+    return {
+        "phrase": phrase.phrase_id,
+        "text": phrase.text,
+        "score": round(phrase.score, 3),
+        "whole": phrase.whole,
+        "missing_ms": missing_ms,
+        "repeated_ms": phrase.repeated_ms,
+    }

@@ -23,6 +23,7 @@ from aws_sdk_bedrock_runtime.models import (
 )
 
 from opusagent.errors import ConfigError, TransportError
+from opusagent.sonic.failures import Remedy, classify
 from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.http2 import Exchange, Http2Connector
@@ -118,6 +119,11 @@ class BedrockConnector:
         request = InvokeModelWithBidirectionalStreamOperationInput(model_id=self._model_id)
         return await client.invoke_model_with_bidirectional_stream(request)
 
+    def note(self, failure: TransportError) -> None:
+        """Look at why a stream failed: keys that the service refuses are not shown to it again."""
+        if classify(failure.code, failure.message).remedy is Remedy.REFRESH:
+            self._credentials.forget()
+
     async def _base_config(self) -> AsyncBedrockRuntimeConfig:
         """Give what all clients begin with; the SDK copies it for each."""
         if self._config is None:
@@ -178,9 +184,10 @@ class BedrockTransport:
         if error is not None:
             # The SDK wraps what is not its own.
             cause = error if isinstance(error, TransportError) else error.__cause__
-            if isinstance(cause, TransportError):
-                raise cause
-            raise TransportError(type(error).__name__, str(error)) from error
+            if not isinstance(cause, TransportError):
+                cause = TransportError(type(error).__name__, str(error))
+            self._connector.note(cause)
+            raise cause from error
         _, self._receiver = self._output.result()
 
     async def send(self, payload: bytes) -> None:
@@ -211,6 +218,7 @@ class BedrockTransport:
         except TransportError as error:
             if self._is_ending and error.code in ("ConnectionLost", "Closed"):
                 return None
+            self._connector.note(error)
             raise
         if event is not None:
             payload: bytes = event.value.bytes_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -108,7 +109,11 @@ def bot_pcm(value: int, seconds: float) -> bytes:
 
 
 class Service:
-    """The service's end of one stream: refuses what the real one would, and says what a test wants."""
+    """The service's end of one stream: refuses what the real one would, and says what a test wants.
+
+    Attributes:
+        frames: The caller's frames that came, in order.
+    """
 
     def __init__(self, stream: StreamId, *, prompt: str = "P") -> None:
         self.id = stream
@@ -121,14 +126,10 @@ class Service:
         self.typed: list[str] = []
         self.results: list[tuple[str, str]] = []
         self.audio = bytearray()
+        self.frames: list[int] = []
         self.audio_when_typed: list[int] = []
         self.session_ended = False
         self.closed: CloseReason | None = None
-
-    @property
-    def frames(self) -> list[int]:
-        """The caller's frames that came, in order."""
-        return frame_numbers(bytes(self.audio))
 
     @property
     def told(self) -> list[tuple[str, str]]:
@@ -145,6 +146,7 @@ class Service:
                 self.rates = (0, event.audio_output_configuration.sample_rate_hertz)
             case wire.AudioInput() if block is not None:
                 self.audio += block.pcm
+                self.frames += frame_numbers(block.pcm)
                 self.rates = (block.rate_hz, self.rates[1])
             case wire.SessionEnd():
                 self.session_ended = True
@@ -432,9 +434,8 @@ class CallDriver:
                 case PlayStarted():
                     played.append({})
                 case PlayChunk(data=data):
-                    for i in range(0, len(data), 2):
-                        value = int.from_bytes(data[i : i + 2], "little", signed=True)
-                        played[-1][value] = played[-1].get(value, 0.0) + 1 / PLAY_RATE_HZ
+                    for value, n in Counter(memoryview(data).cast("h")).items():
+                        played[-1][value] = played[-1].get(value, 0.0) + n / PLAY_RATE_HZ
         return [{v: round(s, 3) for v, s in one.items()} for one in played]
 
     @property

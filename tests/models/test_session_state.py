@@ -17,11 +17,7 @@ from opusagent.models.session_state import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-_times = st.datetimes(
-    datetime(2000, 1, 1),
-    datetime(2100, 1, 1),
-    timezones=st.just(UTC),  # noqa: DTZ001 - bounds
-)
+_times = st.integers(0, 10**9).map(lambda seconds: NOW + timedelta(seconds=seconds))
 _text = st.text(st.characters(codec="utf-8"), max_size=20)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**50), 2**50) | _text,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from opusagent.audio.formats import PREFERRED_CALLER, PREFERRED_PLAY, MediaFormat, choose
+from opusagent.audio.formats import PREFERRED_CALLER, PREFERRED_PLAY, choose
 from opusagent.audio.speech import SpeechChange, SpeechDetector
 from opusagent.audio.tones import tone
 from opusagent.audiocodes.events import (
@@ -16,12 +16,8 @@ from opusagent.audiocodes.events import (
     CallerEvent,
     CallerHungUp,
     CallStarted,
-    DtmfPressed,
-    PlayFinished,
     ResumeRequested,
     SessionRequested,
-    UserStreamClosed,
-    UserStreamOpened,
 )
 from opusagent.audiocodes.protocol import AudioCodesProtocol
 from opusagent.errors import TransportError
@@ -74,7 +70,6 @@ class Bot:
     rate_hz: int = 0
     closed: int = 0
     sockets: int = 0
-    opened_plays: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def times_of(self, kind: type[CallerEvent]) -> list[float]:
         return [at for at, event in self.events if isinstance(event, kind)]
@@ -86,8 +81,7 @@ class Bot:
         self.sockets += 1
         async with asyncio.TaskGroup() as tasks:
             session = _Session(self, socket, tasks, first_play=10 * self.sockets)
-            async with asyncio.timeout(None):
-                await session.read()
+            await session.read()
             self.closed += 1
             session.end()
 
@@ -112,10 +106,12 @@ class _Session:
         self._player: asyncio.Task[None] | None = None
         self._mine: list[asyncio.Task[None]] = []
 
-    def _spawn(self, work: object) -> asyncio.Task[None]:
-        task = self._tasks.create_task(work)  # type: ignore[arg-type]
-        self._mine.append(task)
-        return task
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        self._mine.append(self._tasks.create_task(work))
+
+    def _start_to_play(self, work: Coroutine[None, None, None]) -> None:
+        self._player = self._tasks.create_task(work)
+        self._mine.append(self._player)
 
     def end(self) -> None:
         for task in self._mine:
@@ -170,7 +166,7 @@ class _Session:
     def _started(self) -> None:
         self._wire.configure({"bargeIn": self._habits.barge_in})
         if self._habits.greeting_s:
-            self._player = self._spawn(self._play(self._habits.greeting_s))
+            self._start_to_play(self._play(self._habits.greeting_s))
         if self._habits.hangs_up_after_s is not None:
             self._spawn(self._hang_up_after(self._habits.hangs_up_after_s))
 
@@ -194,7 +190,7 @@ class _Session:
             if self._habits.says_recognition:
                 self._wire.speech_recognised("words")
             if self._habits.answer_s:
-                self._player = self._spawn(self._answer())
+                self._start_to_play(self._answer())
 
     async def _answer(self) -> None:
         await until(self._loop.time() + self._habits.answers_after_s)
@@ -259,17 +255,3 @@ def speech(seconds: float) -> Recorded:
 
 def numbers_in(bot: Bot, frame_ms: int = 20) -> list[int]:
     return NumberedAudio(frame_ms, bot.rate_hz).decode(bytes(bot.heard))
-
-
-__all__ = [
-    "Bot",
-    "DtmfPressed",
-    "Habits",
-    "MediaFormat",
-    "PlayFinished",
-    "UserStreamClosed",
-    "UserStreamOpened",
-    "call",
-    "numbers_in",
-    "speech",
-]

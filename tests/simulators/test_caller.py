@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -16,6 +17,7 @@ from opusagent.audiocodes.events import (
     UserStreamClosed,
     UserStreamOpened,
 )
+from opusagent.errors import TransportError
 from opusagent.simulators.caller import SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord, check_numbers
 from opusagent.simulators.caller_script import (
@@ -64,7 +66,9 @@ def test_a_call_follows_the_timeline_of_a_live_one() -> None:
     assert judge(record).findings == ()
 
 
-def test_the_end_of_playing_is_reported_when_the_audio_has_been_heard_not_when_it_was_sent() -> None:
+def test_the_end_of_playing_is_reported_when_the_audio_has_been_heard_not_when_it_was_sent() -> (
+    None
+):
     record, bot = call([WaitForBot()], Habits(greeting_s=3.0, lead_s=2.0))
 
     (finished,) = [e for e in bot.all(PlayFinished) if isinstance(e, PlayFinished)]
@@ -107,7 +111,7 @@ def test_with_barge_in_on_audio_flows_all_the_time() -> None:
     record, bot = call([WaitForBot(), Say(sound=speech(1.0)), WaitForBot()])
 
     times = bot.times_of(CallerAudio)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert max(gaps) == pytest.approx(0.16)
     assert sent(record, "userStream.stop") == []
     assert record.barge_in
@@ -124,8 +128,9 @@ def test_speech_over_the_bot_silences_it_and_the_reaction_is_measured() -> None:
     (over,) = record.interruptions()
     assert over.cut
     assert over.phrase.began_at == pytest.approx(1.26, abs=0.02)
-    # The bot hears the first 160 ms of it at the earliest when they are over.
-    assert 0.06 < over.silent_after_s < 0.4
+    # The bot hears of it with the chunk that it begins in, or the next one.
+    assert 0 < over.silent_after_s < 0.33
+    assert over.told_after_s == over.silent_after_s
     assert over.flushed_after_s == 0
     (answer,) = record.answers()
     assert answer.seconds == pytest.approx(0.5 + 0.4, abs=0.2)
@@ -219,7 +224,7 @@ def test_a_stall_holds_everything_back_and_ends_in_a_burst() -> None:
 
     assert numbers_in(bot) == list(range(200))
     times = bot.times_of(CallerAudio)
-    gap, at = max((b - a, b) for a, b in zip(times, times[1:], strict=False))
+    gap, at = max((b - a, b) for a, b in itertools.pairwise(times))
     assert gap == pytest.approx(2.0, abs=0.17)
     assert times.count(at) >= 12
     assert judge(record).ok
@@ -319,8 +324,6 @@ def test_a_bot_that_cannot_be_reached_again_is_tried_for_a_while() -> None:
         first = [here]
 
         async def connect() -> MemoryCaller:
-            from opusagent.errors import TransportError
-
             if first:
                 return first.pop()
             raise TransportError("ConnectionLost", "nobody there")
@@ -436,11 +439,10 @@ def test_a_script_that_takes_too_long_is_ended() -> None:
     assert len(bot.all(CallerHungUp)) == 1
 
 
-def test_any_text_can_be_sent() -> None:
-    record, bot = call([SendText('{"type":"userStream.stop"}'), Pause(1)])
+def test_any_text_can_be_sent_even_what_voice_ai_connect_would_not() -> None:
+    record, _ = call([SendText('{"type":"connection.validate"}'), Pause(1)])
 
-    assert bot.all(CallerHungUp)
-    assert [v.what for v in record.violations] or bot.events
+    assert [v.what for v in record.violations] == ["connection.validated that nobody asked for"]
 
 
 def test_whoever_watches_is_told_what_happens() -> None:

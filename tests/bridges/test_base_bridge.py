@@ -1,0 +1,458 @@
+"""A whole call through the shell, on virtual time, with real cores at every end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from opusagent.audiocodes.peer_events import Accepted, HangupRequested, PlayStarted, Refused
+from opusagent.call.events import CallOutcome, Drain, EndedBy, HangUp, ToolCall
+from opusagent.errors import ToolError, TransportError
+from opusagent.models.session_state import SessionStatus
+from opusagent.transports.memory import MemoryConnector
+from tests.bridges.rig import Line, Services, carried, new_line, one_turn_of_the_loop, pass_time
+from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, frame_numbers
+from tests.virtual_time import run
+
+GREETING = replace(PLAN, agent=GREETING_AGENT)
+
+
+async def a_chat(line: Line) -> None:
+    """The caller is greeted, says something, is answered, and hangs up."""
+    await line.dial()
+    await line.quiet(4.0)
+    await line.talk(1.0)
+    await line.quiet(6.0)
+    await line.hang_up()
+
+
+def test_a_whole_call_from_greeting_to_hang_up() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=GREETING)
+        outcome = await carried(line, services, a_chat)
+        assert outcome == CallOutcome(EndedBy.CALLER, "client-disconnected Client Side")
+        (peer,) = services.peers
+        peer.record.assert_valid_session()
+        assert [typed.value for typed in peer.record.typed] == ["Greet the caller."]
+        assert frame_numbers(bytes(peer.record.audio)) == list(range(line.frames))
+        assert sum(isinstance(event, PlayStarted) for _, event in line.heard) == 2
+        assert line.phone.closed_with == (1000, "session ended")
+        said = [(i.type, i.text) for i in line.saves[-1].conversation_history]
+        assert said == [
+            ("output", "Hello. How can I help?"),
+            ("input", "hello"),
+            ("output", "Hello. How can I help?"),
+        ]
+        assert line.saves[-1].status is SessionStatus.ENDED
+
+    run(main())
+
+
+def test_the_first_messages_may_have_been_read_already() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services)
+        line.peer.initiate("c-1")
+        first = line.peer.texts_to_send()
+
+        async def caller() -> None:
+            await pass_time(0.5)
+            assert any(isinstance(event, Accepted) for _, event in line.heard)
+            await line.hang_up()
+
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run(*first))
+            tasks.create_task(line.listen())
+            tasks.create_task(caller())
+        await services.all_over()
+        assert call.result().by is EndedBy.CALLER
+
+    run(main())
+
+
+def test_a_caller_who_hangs_up_while_the_stream_is_opened_leaves_nothing() -> None:
+    async def main() -> None:
+        services = Services(head_s=None)
+
+        async def caller(line: Line) -> None:
+            line.peer.initiate("c-1")
+            await line.flush()
+            await pass_time(0.5)
+            await line.hang_up()
+
+        line = new_line(services)
+        outcome = await carried(line, services, caller)
+        assert outcome.by is EndedBy.CALLER
+        assert asyncio.get_running_loop().time() < 1.0
+
+    run(main())
+
+
+def test_a_socket_that_is_lost_ends_the_call() -> None:
+    async def main() -> None:
+        services = Services()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            line.phone.abort()
+
+        outcome = await carried(new_line(services), services, caller)
+        assert outcome.by is EndedBy.SOCKET
+        services.peers[0].record.assert_valid_session()
+
+    run(main())
+
+
+def test_a_head_that_never_comes_is_tried_again_and_given_up_in_ten_seconds() -> None:
+    async def main() -> None:
+        services = Services(head_s=None)
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+
+        line = new_line(services)
+        outcome = await carried(line, services, caller)
+        assert outcome == CallOutcome(EndedBy.FAILURE, "NoHead")
+        assert len(services.streams) >= 2
+        assert 10.0 <= asyncio.get_running_loop().time() <= 10.5
+        assert any(isinstance(event, Refused) for _, event in line.heard)
+        (accepted,) = (at for at, event in line.heard if isinstance(event, Accepted))
+        assert accepted == pytest.approx(1.0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["fail", "end", "reset"])
+def test_a_stream_that_is_lost_is_replaced_and_no_word_with_it(how: str) -> None:
+    async def main() -> None:
+        services = Services()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            await line.talk(0.5)
+            match how:
+                case "fail":
+                    services.streams[0].fail("modelTimeoutException", "timed out")
+                case "end":
+                    services.streams[0].end()
+                case _:
+                    services.streams[0].fail("ConnectionLost", "reset")
+            await line.talk(0.5)
+            await line.quiet(5.0)
+            await line.hang_up()
+
+        line = new_line(services)
+        outcome = await carried(line, services, caller)
+        assert outcome.by is EndedBy.CALLER
+        assert len(services.peers) == 2
+        second = frame_numbers(bytes(services.peers[1].record.audio))
+        assert set(range(50, 100)) <= set(second)
+        assert [heard.value for heard in services.peers[1].record.heard] == ["hello"]
+        services.peers[1].record.assert_valid_session()
+
+    run(main())
+
+
+def test_a_service_that_stops_reading_is_replaced() -> None:
+    async def main() -> None:
+        services = Services()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(0.5)
+            services.streams[0].stop_reading()
+            await line.talk(3.0)
+            await line.quiet(6.0)
+            await line.hang_up()
+
+        line = new_line(services)
+        await carried(line, services, caller)
+        assert len(services.peers) == 2
+        second = frame_numbers(bytes(services.peers[1].record.audio))
+        assert set(range(25, 175)) <= set(second)
+
+    run(main())
+
+
+def test_a_refusal_that_cannot_be_retried_ends_the_call_at_once() -> None:
+    async def main() -> None:
+        services = Services(head_s=None)
+
+        async def caller(line: Line) -> None:
+            line.peer.initiate("c-1")
+            await line.flush()
+            await pass_time(0.2)
+            services.streams[0].refuse("AccessDeniedException", "no")
+
+        line = new_line(services)
+        outcome = await carried(line, services, caller)
+        assert outcome == CallOutcome(EndedBy.FAILURE, "AccessDeniedException")
+        assert asyncio.get_running_loop().time() == pytest.approx(0.2)
+
+    run(main())
+
+
+def test_a_service_that_does_not_end_its_stream_holds_nobody_up() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        line = new_line(connector)
+
+        async def caller() -> None:
+            await line.dial()
+            await line.hang_up()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            tasks.create_task(caller())
+        assert connector.streams[0].is_closed
+        assert asyncio.get_running_loop().time() <= 5.0
+
+    run(main())
+
+
+# Tools
+
+
+async def asks_for_a_tool(line: Line) -> None:
+    await line.dial()
+    await line.talk(2.0)
+    await line.quiet(8.0)
+    await line.hang_up()
+
+
+async def looked_up(call: ToolCall) -> dict[str, object]:
+    await pass_time(1.0)
+    return {"n": 7}
+
+
+async def refused(call: ToolCall) -> dict[str, object]:
+    raise ToolError("the shelf is empty")
+
+
+@pytest.mark.parametrize(
+    ("tool", "answer"),
+    [
+        (looked_up, '{"n": 7}'),
+        (refused, '{"error": "the shelf is empty"}'),
+        (None, '{"error": "lookup cannot be run here"}'),
+    ],
+)
+def test_a_tool_is_run_and_its_result_reaches_the_model(tool: object, answer: str) -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, tool=tool)  # type: ignore[arg-type]
+        await carried(line, services, asks_for_a_tool)
+        (result,) = services.peers[0].record.tool_results
+        assert str(result.value.result).replace("'", '"') == answer
+
+    run(main())
+
+
+def test_a_tool_that_runs_when_the_call_ends_is_cancelled() -> None:
+    cancelled: list[bool] = []
+
+    async def for_ever(call: ToolCall) -> dict[str, object]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+        return {}
+
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, tool=for_ever)  # type: ignore[arg-type]
+        await carried(line, services, asks_for_a_tool)
+
+    run(main())
+    assert cancelled == [True]
+
+
+# The caller's socket
+
+
+class _StuckCaller:
+    """A websocket whose peer reads nothing after the first messages."""
+
+    def __init__(self, first: list[str], reads: int) -> None:
+        self._first = first
+        self._reads = reads
+        self._closed = asyncio.Event()
+        self.sent = 0
+
+    async def recv(self) -> str | bytes | None:
+        if self._first:
+            return self._first.pop(0)
+        await self._closed.wait()
+        return None
+
+    async def send(self, text: str) -> None:
+        if self.sent >= self._reads:
+            await asyncio.Event().wait()
+        self.sent += 1
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        self._closed.set()
+
+
+def test_a_caller_who_does_not_read_does_not_hold_up_the_end_of_the_call() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services)
+        line.peer.initiate("c-1")
+        stuck = _StuckCaller(line.peer.texts_to_send(), reads=0)
+        line = new_line(services, caller=stuck)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            await pass_time(3.0)
+            line.bridge.step(Drain())
+        await services.all_over()
+        assert call.result().by is EndedBy.SHUTDOWN
+        assert asyncio.get_running_loop().time() <= 3.0 + 8.5
+
+    run(main())
+
+
+class _DeafCaller(_StuckCaller):
+    """A websocket that breaks when it is written to."""
+
+    async def send(self, text: str) -> None:
+        raise TransportError("ConnectionLost", "broken pipe")
+
+
+def test_a_socket_that_breaks_on_a_send_ends_the_call() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services)
+        line.peer.initiate("c-1")
+        line = new_line(services, caller=_DeafCaller(line.peer.texts_to_send(), reads=0))
+        outcome = await line.bridge.run()
+        await services.all_over()
+        assert outcome.by is EndedBy.SOCKET
+
+    run(main())
+
+
+def test_our_hang_up_closes_the_socket_when_the_session_has_ended() -> None:
+    async def main() -> None:
+        services = Services()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            line.bridge.step(HangUp("done"))
+            while not any(isinstance(event, HangupRequested) for _, event in line.heard):
+                await line.quiet(0.02)
+            line.peer.end("bot-disconnected")
+            await line.flush()
+
+        line = new_line(services)
+        outcome = await carried(line, services, caller)
+        assert outcome.by is EndedBy.BOT
+        assert line.phone.closed_with == (1000, "session ended")
+
+    run(main())
+
+
+def test_a_process_that_ends_closes_the_socket_as_a_restart() -> None:
+    async def main() -> None:
+        services = Services()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(0.5)
+            line.bridge.step(Drain())
+
+        line = new_line(services)
+        outcome = await carried(line, services, caller)
+        assert outcome.by is EndedBy.SHUTDOWN
+        assert line.phone.closed_with == (1012, "service restart")
+
+    run(main())
+
+
+# Cancellation
+
+
+def test_a_call_can_be_cancelled_at_every_await() -> None:
+    """After any number of turns of the loop, nothing is left but what the test itself holds."""
+
+    async def main(turns: int) -> bool:
+        services = Services()
+        line = new_line(services, plan=GREETING, tool=looked_up)  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        others = [loop.create_task(line.listen()), loop.create_task(asks_for_a_tool(line))]
+        call = loop.create_task(line.bridge.run())
+        for _ in range(turns):
+            await one_turn_of_the_loop()
+        was_over = call.done()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) if not was_over else _nothing():
+            await call
+        assert all(end.is_closed for end in services.streams)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await services.all_over()
+        return was_over
+
+    # The first turns one by one, later ones ever further apart, to the end of the call.
+    for turns in itertools.chain(range(60), (60 + 7 * n for n in range(10_000))):
+        if run(main(turns)):
+            break
+    else:
+        pytest.fail("the call never ended")
+
+
+class _nothing:  # noqa: N801 - reads like a context manager of the standard library
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *args: object) -> None: ...
+
+
+def test_a_bug_in_the_core_ends_the_call_and_leaves_nothing() -> None:
+    async def main() -> None:
+        services = Services()
+
+        async def breaks(call: ToolCall) -> dict[str, object]:
+            raise ZeroDivisionError
+
+        line = new_line(services, tool=breaks)  # type: ignore[arg-type]
+        others = [
+            asyncio.get_running_loop().create_task(line.listen()),
+            asyncio.get_running_loop().create_task(asks_for_a_tool(line)),
+        ]
+        with pytest.raises(ExceptionGroup) as caught:
+            await line.bridge.run()
+        assert caught.group_contains(ZeroDivisionError)
+        assert services.streams[0].is_closed
+        await asyncio.gather(*others)
+        await services.all_over()
+
+    run(main())
+
+
+def test_the_shell_and_the_driver_of_the_core_see_the_same_call() -> None:
+    """Both run the same core; what the phone is told first must be the same."""
+    driver = CallDriver(plan=GREETING)
+    driver.answer()
+
+    async def main() -> None:
+        services = Services()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(0.1)
+            await line.hang_up()
+
+        line = new_line(services, plan=GREETING)
+        await carried(line, services, caller)
+        told = [type(event) for _, event in line.heard]
+        assert told == [type(event) for _, event in driver.heard]
+
+    run(main())
