@@ -226,19 +226,33 @@ def bench(
     calls: Annotated[str, typer.Option(help="Numbers of calls at once, with commas.")] = "1,10,25",
     seconds: Annotated[float, typer.Option(help="How long each runs.")] = 20.0,
     frame_ms: Annotated[int, typer.Option(help="20 or 160.")] = 20,
+    soak: Annotated[
+        bool,
+        typer.Option(
+            "--soak",
+            help="Instead: 200 calls of 2 s in a row, then 50 at once; exit 1 if anything is left behind.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
-    from opusagent.bench.report import show
+    from opusagent.bench.report import show, show_soak
     from opusagent.bench.run import as_rows, run_bench
+    from opusagent.bench.soak import run_soak
 
+    console = Console(stderr=True, highlight=False)
+    if soak:
+        result = _run(run_soak(progress=console.print))
+        show_soak(result)
+        if as_json:
+            typer.echo(json.dumps(result.as_json()))
+        return EXIT_CHECK_FAILED if result.problems() else 0
     try:
         numbers = [int(number) for number in calls.split(",")]
     except ValueError:
         raise ConfigError(f"--calls: {calls!r} is no list of numbers such as 1,10,25") from None
     if frame_ms not in (20, 160):
         raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
-    console = Console(stderr=True, highlight=False)
     figures = _run(run_bench(numbers, seconds=seconds, frame_ms=frame_ms, progress=console.print))
     show(figures)
     if as_json:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
-from opusagent.errors import ConfigError, TransportError
+from opusagent.errors import ConfigError
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.reachability import why_unreachable
 
@@ -37,15 +37,9 @@ async def check(settings: Settings) -> list[Finding]:
         findings.append(Finding("agents", False, str(error)))
     credentials = Credentials(utcnow=SystemClock().utcnow)
     try:
-        pinned = await credentials.get()
-        until = (
-            "without expiry"
-            if pinned.expires_at is None
-            else f"until {pinned.expires_at:%H:%M} UTC"
-        )
-        findings.append(Finding("credentials", True, f"found, {until}"))
-    except TransportError as error:
-        findings.append(Finding("credentials", False, str(error)))
+        findings.append(Finding("credentials", True, await credentials.check()))
+    except ConfigError as error:
+        findings.append(Finding("credentials", False, str(error).removeprefix("AWS credentials: ")))
     url = bedrock_url(settings)
     problem = await why_unreachable(url, ca_file=settings.aws_ca_bundle)
     findings.append(Finding("Bedrock", problem is None, problem or f"{url} answers"))

@@ -18,6 +18,7 @@ from opusagent.call.events import Drain
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
 from opusagent.errors import RemoteProtocolError, TransportError
+from opusagent.footprint import holdings
 from opusagent.observability import Metrics, bound
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.websocket import WebSocketServer
@@ -124,6 +125,7 @@ class BridgeServer:
             "draining": self._draining,
             "agents": list(self._agents.names),
             "storage_type": "memory",
+            **holdings(),
         }
 
     # One socket

@@ -11,7 +11,7 @@ from opusagent.admin import AdminServer
 from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, effective, warnings
-from opusagent.errors import ConfigError, TransportError
+from opusagent.footprint import settle
 from opusagent.observability import Metrics, configure_logging
 from opusagent.preflight import bedrock_url
 from opusagent.server import BridgeServer
@@ -42,10 +42,7 @@ async def serve(settings: Settings) -> int:
         _log.warning(sentence)
     clock = SystemClock()
     credentials = Credentials(utcnow=clock.utcnow)
-    try:
-        await credentials.get()
-    except TransportError as error:
-        raise ConfigError(f"AWS credentials: {error.message or error.code}") from error
+    _log.info("credentials", found=await credentials.check())
     connector = BedrockConnector(
         region=settings.aws_region,
         model_id=settings.bedrock_model_id,
@@ -62,6 +59,7 @@ async def serve(settings: Settings) -> int:
     admin_port = admin.bind()
     port = await server.start()
     stop, at_once = _on_signals()
+    settle()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(admin.run())
         prober = tasks.create_task(_keep_probing(settings, server))

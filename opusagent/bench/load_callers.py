@@ -10,11 +10,20 @@ from binascii import a2b_base64, b2a_base64
 from typing import Final
 
 from opusagent.bench.stamps import Arrivals, Stamper
+from opusagent.errors import OpusAgentError
 from opusagent.transports.websocket import WebSocketTransport, connect
+
+__all__ = ["BEARER", "SETTLE_S", "CallFailed", "LoadCaller"]
 
 CALLER_BYTES_PER_MS: Final = 32  # 16 kHz, 16 bit
 FORMATS: Final = ["raw/lpcm16", "raw/lpcm16_24"]
+BEARER: Final = "bench"
+SETTLE_S: Final = 0.5
 _CHUNK: Final = '"type":"playStream.chunk"'
+
+
+class CallFailed(OpusAgentError):
+    """The bridge did not take or answer a call."""
 
 
 class LoadCaller:
@@ -30,9 +39,14 @@ class LoadCaller:
         self.accepted_s = 0.0
 
     async def begin(self, url: str) -> None:
-        """Call, and open the caller's audio."""
+        """Call, and open the caller's audio.
+
+        Raises:
+            CallFailed: If the bridge refuses the session.
+            TransportError: If it cannot be reached.
+        """
         began = time.monotonic()
-        self._socket = await connect(url)
+        self._socket = await connect(url, token=BEARER)
         await self._send(
             type="session.initiate",
             botName="bench",
@@ -47,12 +61,20 @@ class LoadCaller:
         await self._send(type="userStream.start")
         await self._until("userStream.started")
 
-    async def talk(self, seconds: float, phase_s: float) -> None:
-        """Send and receive for `seconds`; `phase_s` spreads the callers over one frame."""
+    async def talk(
+        self, seconds: float, phase_s: float = 0.0, *, settle_s: float = SETTLE_S
+    ) -> None:
+        """Send and receive.
+
+        Args:
+            seconds: How long the caller speaks.
+            phase_s: When the first frame goes; spreads the callers over one frame.
+            settle_s: How long to receive on, so that what is on its way is not lost.
+        """
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(self._listen())
             await self._speak(seconds, phase_s)
-            await _until_time(asyncio.get_running_loop().time() + 0.5)
+            await _until_time(asyncio.get_running_loop().time() + settle_s)
             listening.cancel()
 
     async def end(self) -> None:
@@ -92,15 +114,20 @@ class LoadCaller:
                     return
                 if got == "session.error":
                     break
-        raise RuntimeError(f"no {kind}; the bridge said {text!r}")
+        raise CallFailed(f"no {kind}; the bridge said {text!r}")
 
 
 async def _until_time(when: float) -> None:
     loop = asyncio.get_running_loop()
     if when > loop.time():
         waiter = loop.create_future()
-        handle = loop.call_at(when, lambda: waiter.done() or waiter.set_result(None))
+        handle = loop.call_at(when, _resolve, waiter)
         try:
             await waiter
         finally:
             handle.cancel()
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,7 +1,7 @@
 """A Nova Sonic service that only carries load: stamped bot audio in real time, no conversation.
 
-Run as a process of its own: `python -m opusagent.bench.load_service CA_FILE FRAME_MS SECONDS`. Prints `READY URL`; on a line
-of standard input it prints what arrived as JSON, and ends.
+Run as a process of its own: `python -m opusagent.bench.load_service CA_FILE FRAME_MS`. Prints `READY URL`,
+and obeys the lines of its standard input: `reset` counts anew (and says so), `figures` prints what arrived as JSON.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ class _Stream:
     def _speak(self) -> None:
         pcm = self._stamper.frame(time.monotonic_ns())
         self._writer.send(_AUDIO + b2a_base64(pcm, newline=False) + b'"}}}')
-        self._service.sent += 1
         at = self._started_at + self._stamper.sent * self._service.frame_ms / 1000
         self._timer = self._loop.call_at(at, self._speak)
 
@@ -82,7 +81,6 @@ class LoadService:
         self.frame_ms = frame_ms
         self.talks = talks
         self.arrivals = Arrivals()
-        self.sent = 0
         self._streams = 0
 
     def open_connection(self) -> ConnectionFault | None:
@@ -102,8 +100,6 @@ class LoadService:
             "doubled": self.arrivals.doubled,
             "disordered": self.arrivals.disordered,
             "ages_ms": self.arrivals.ages_ms,
-            "sent": self.sent,
-            "counts": self.arrivals.counts(),
         }
 
 
@@ -113,8 +109,8 @@ async def _main(ca_file: Path, frame_ms: int) -> None:
         print(f"READY {server.url}", flush=True)
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             if line == "reset":
-                service.arrivals = Arrivals()
-                service.sent = 0
+                service.arrivals.begin(time.monotonic_ns())
+                print("counting anew", flush=True)
             else:
                 print(json.dumps(service.figures()), flush=True)
 

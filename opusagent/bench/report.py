@@ -1,4 +1,4 @@
-"""The figures as a table for people."""
+"""The figures of `bench` as tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from rich.console import Console
 from rich.table import Table
 
 from opusagent.bench.run import Figures
+from opusagent.bench.soak import SoakResult
+from opusagent.bench.targets import targets
 
-__all__ = ["show"]
+__all__ = ["show", "show_soak"]
+
+BUSY_PERCENT = 15.0
+"""From here on what else runs on the machine is worth a line: latencies are not the bridge's alone."""
 
 
 def show(figures: Sequence[Figures]) -> None:
-    """Print one row for each number of calls."""
+    """Print one row for each number of calls, and the targets of the standard loads beneath."""
+    console = Console(highlight=False)
     table = Table(title="Bridge process alone; latencies one way, both simulators' work included")
     for heading in (
         "calls",
@@ -24,6 +30,7 @@ def show(figures: Sequence[Figures]) -> None:
         "lost",
         "doubled",
         "memory",
+        "anonymous",
         "per call",
     ):
         table.add_column(heading, justify="right")
@@ -35,8 +42,51 @@ def show(figures: Sequence[Figures]) -> None:
             f"{row.to_model_p50_ms:.1f} / {row.to_model_p99_ms:.1f} ms",
             f"{row.to_caller_p50_ms:.1f} / {row.to_caller_p99_ms:.1f} ms",
             str(row.caller_frames_lost + row.bot_frames_lost),
-            str(row.caller_frames_doubled),
+            str(row.caller_frames_doubled + row.bot_frames_doubled),
             f"{row.memory_mb:.0f} MB",
+            f"{row.anonymous_memory_mb:.0f} MB",
             f"{row.memory_mb_per_call:.2f} MB",
         )
-    Console(highlight=False).print(table)
+    console.print(table)
+    for row in figures:
+        _show_targets(row, console)
+        if row.others_core_percent > BUSY_PERCENT:
+            console.print(
+                f"[yellow]note[/]  {row.calls} calls: other programs took"
+                f" {row.others_core_percent:.0f} % of a core meanwhile; latencies are theirs too"
+            )
+
+
+def _show_targets(row: Figures, console: Console) -> None:
+    if not (promised := targets(row)):
+        return
+    console.print(f"\n{row.calls} calls, {row.frame_ms} ms frames")
+    for target in promised:
+        mark = "[green]met[/]   " if target.met else "[red]missed[/]"
+        bound = "below" if target.unit == "ms" else "at most"
+        console.print(
+            f"  {mark} {target.words}: {target.found:g} {target.unit}".rstrip()
+            + f" ({bound} {target.limit:g})"
+        )
+
+
+def show_soak(result: SoakResult) -> None:
+    """Print what the bridge held before and after, and what did not return."""
+    console = Console(highlight=False)
+    table = Table(title="What the bridge process holds, with no call under way")
+    for heading in ("", "resident", "anonymous", "threads", "files", "tasks"):
+        table.add_column(heading, justify="right")
+    for moment in result.moments:
+        table.add_row(
+            moment.when,
+            f"{moment.memory_mb:.1f} MB",
+            f"{moment.anonymous_mb:.1f} MB",
+            str(moment.threads),
+            str(moment.files),
+            str(moment.tasks),
+        )
+    console.print(table)
+    for problem in result.problems():
+        console.print(f"[red]wrong[/]  {problem}")
+    if not result.problems():
+        console.print(f"[green]all {result.calls} calls ended, and everything returned[/]")

@@ -1,30 +1,32 @@
 """Calls per core, added latency both ways, memory per call: the bridge in a process of its own.
 
-load_callers (this process)  <-websocket->  bridge (measured)  <-h2->  load_service (a process)
+load callers (this process)  <-websocket->  bridge (measured)  <-h2->  load service (a process)
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
-import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from opusagent.bench import process_facts
 from opusagent.bench.load_callers import LoadCaller
+from opusagent.bench.rig import Rig, rig
 from opusagent.bench.stamps import Arrivals
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+__all__ = ["Figures", "as_rows", "run_bench"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one number of calls measured; latencies are one way, both simulators' work included."""
+    """What one number of calls measured.
+
+    Latencies are one way, both simulators' work included. Memory is in MB of 10^6 bytes; "anonymous" is
+    what stands in no file (a resident library is shared by all processes that use it).
+    """
 
     calls: int
     frame_ms: int
@@ -35,14 +37,22 @@ class Figures:
     caller_frames_disordered: int
     to_model_p50_ms: float
     to_model_p99_ms: float
-    bot_frames_sent: int
+    bot_frames_arrived: int
     bot_frames_lost: int
+    bot_frames_doubled: int
+    bot_frames_disordered: int
     to_caller_p50_ms: float
     to_caller_p99_ms: float
     core_percent_per_call: float
     bridge_core_percent: float
+    service_core_percent: float
+    callers_core_percent: float
+    others_core_percent: float
     memory_mb: float
+    proportional_memory_mb: float
+    anonymous_memory_mb: float
     idle_memory_mb: float
+    idle_anonymous_memory_mb: float
     memory_mb_per_call: float
     accept_p99_ms: float
 
@@ -54,72 +64,66 @@ async def run_bench(
     frame_ms: int,
     progress: Callable[[str], None],
 ) -> list[Figures]:
-    """Measure each number of calls in turn, in a fresh bridge each."""
+    """Measure each number of calls in turn, in a fresh bridge each.
+
+    Raises:
+        ProcessFailed: If the bridge or the service does not start.
+        CallFailed: If the bridge does not take a call.
+    """
     found = []
     for n_calls in calls:
         progress(f"{n_calls} calls, {frame_ms} ms frames, {seconds:g} s ...")
-        found.append(await _measure(n_calls, seconds, frame_ms))
+        async with rig(n_calls, frame_ms) as running:
+            found.append(await _load(running, n_calls, seconds, frame_ms))
     return found
 
 
-async def _measure(n_calls: int, seconds: float, frame_ms: int) -> Figures:
-    with tempfile.TemporaryDirectory() as folder:
-        ca_file = Path(folder) / "ca.pem"
-        service = await _start("opusagent.bench.load_service", str(ca_file), str(frame_ms))
-        try:
-            endpoint = (await _ready(service)).split()[1]
-            bridge = await _start(
-                "opusagent",
-                "serve",
-                AWS_ENDPOINT_URL_BEDROCK_RUNTIME=endpoint,
-                AWS_CA_BUNDLE=str(ca_file),
-                AWS_ACCESS_KEY_ID="local",
-                AWS_SECRET_ACCESS_KEY="local",
-                AWS_REGION="us-east-1",
-                BRIDGE_HOST="127.0.0.1",
-                BRIDGE_PORT="0",
-                ADMIN_PORT="0",
-                SESSION_MAX_CONCURRENT=str(n_calls),
-                DRAIN_SECONDS="3",
-                LOG_LEVEL="WARNING",
-            )
-            try:
-                return await _load(bridge, service, n_calls, seconds, frame_ms)
-            finally:
-                await _end(bridge)
-        finally:
-            await _end(service)
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    """Seconds on the wall, and of processor time, so far."""
+
+    wall: float
+    bridge: float
+    service: float
+    callers: float
+    machine: float
 
 
-async def _load(
-    bridge: asyncio.subprocess.Process,
-    service: asyncio.subprocess.Process,
-    n_calls: int,
-    seconds: float,
-    frame_ms: int,
-) -> Figures:
-    url = (await _ready(bridge)).split()[1]
-    idle_mb = _memory_mb(bridge.pid)
+def _clocks(running: Rig) -> _Clocks:
+    return _Clocks(
+        time.monotonic(),
+        process_facts.cpu_s(running.bridge.pid),
+        process_facts.cpu_s(running.service.pid),
+        process_facts.cpu_s(os.getpid()),
+        process_facts.busy_s(),
+    )
+
+
+async def _load(running: Rig, n_calls: int, seconds: float, frame_ms: int) -> Figures:
+    pid = running.bridge.pid
+    idle = process_facts.memory(pid)
     arrivals = Arrivals()
     callers = [LoadCaller(number, frame_ms, arrivals) for number in range(n_calls)]
     for caller in callers:  # one after the other: opening is measured apart from carrying
-        await caller.begin(url)
-    await _ask(service, "reset", answer=False)
-    cpu_before, began = _cpu_s(bridge.pid), asyncio.get_running_loop().time()
+        await caller.begin(running.url)
+    await running.reset_service()
+    arrivals.begin(time.monotonic_ns())
+    before = _clocks(running)
     async with asyncio.TaskGroup() as tasks:
         for number, caller in enumerate(callers):
             tasks.create_task(caller.talk(seconds, number * frame_ms / 1000 / n_calls))
-    wall_s = asyncio.get_running_loop().time() - began
-    cpu_s = _cpu_s(bridge.pid) - cpu_before
-    memory_mb = _memory_mb(bridge.pid)
-    heard: dict[str, Any] = json.loads(await _ask(service, "figures"))
+    after = _clocks(running)
+    memory = process_facts.memory(pid)
+    heard = await running.heard()
     for caller in callers:
         await caller.end()
     sent = sum(caller.sent for caller in callers)
     to_model, to_caller = sorted(heard["ages_ms"]), sorted(arrivals.ages_ms)
-    core = 100 * cpu_s / wall_s
-    # Frames still on their way when the count was taken are not lost.
-    on_their_way = n_calls * 2
+    percent = 100 / (after.wall - before.wall)
+    bridge = percent * (after.bridge - before.bridge)
+    service = percent * (after.service - before.service)
+    ours = percent * (after.callers - before.callers)
+    machine = percent * (after.machine - before.machine)
     return Figures(
         calls=n_calls,
         frame_ms=frame_ms,
@@ -130,69 +134,25 @@ async def _load(
         caller_frames_disordered=heard["disordered"],
         to_model_p50_ms=_percentile(to_model, 50),
         to_model_p99_ms=_percentile(to_model, 99),
-        bot_frames_sent=heard["sent"],
-        bot_frames_lost=max(heard["sent"] - arrivals.frames - on_their_way, 0),
+        bot_frames_arrived=arrivals.frames,
+        bot_frames_lost=arrivals.missing,
+        bot_frames_doubled=arrivals.doubled,
+        bot_frames_disordered=arrivals.disordered,
         to_caller_p50_ms=_percentile(to_caller, 50),
         to_caller_p99_ms=_percentile(to_caller, 99),
-        core_percent_per_call=round(core / n_calls, 2),
-        bridge_core_percent=round(core, 1),
-        memory_mb=memory_mb,
-        idle_memory_mb=idle_mb,
-        memory_mb_per_call=round((memory_mb - idle_mb) / n_calls, 2),
+        core_percent_per_call=round(bridge / n_calls, 2),
+        bridge_core_percent=round(bridge, 1),
+        service_core_percent=round(service, 1),
+        callers_core_percent=round(ours, 1),
+        others_core_percent=round(max(machine - bridge - service - ours, 0.0), 1),
+        memory_mb=memory.resident,
+        proportional_memory_mb=memory.proportional,
+        anonymous_memory_mb=memory.anonymous,
+        idle_memory_mb=idle.resident,
+        idle_anonymous_memory_mb=idle.anonymous,
+        memory_mb_per_call=round((memory.resident - idle.resident) / n_calls, 2),
         accept_p99_ms=_percentile(sorted(c.accepted_s * 1000 for c in callers), 99),
     )
-
-
-async def _start(module: str, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *arguments,
-        env=os.environ | environ,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=64 * 1024 * 1024,
-    )
-
-
-async def _ready(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        while line := (await process.stdout.readline()).decode():
-            if line.startswith("READY"):
-                return line
-    raise RuntimeError("the process ended before it was ready")
-
-
-async def _ask(process: asyncio.subprocess.Process, words: str, *, answer: bool = True) -> str:
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(f"{words}\n".encode())
-    await process.stdin.drain()
-    if not answer:
-        return ""
-    async with asyncio.timeout(30):
-        return (await process.stdout.readline()).decode()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(8):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _memory_mb(pid: int) -> float:
-    return round(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6, 1)
 
 
 def _percentile(ordered: Sequence[float], percent: float) -> float:

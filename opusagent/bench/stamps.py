@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+__all__ = ["Arrivals", "Stamper", "stamps"]
+
 _HEAD: Final = struct.Struct("<8sIIQ")  # mark, call, number, nanoseconds
 _MARK: Final = b"\x11\x22OPUS\x33\x44"
 
@@ -51,26 +53,39 @@ class Arrivals:
 
     def __init__(self) -> None:
         """Nothing has come."""
+        self.begin(0)
+
+    def begin(self, now_ns: int) -> None:
+        """Count anew, and only what is sent from now on: the rest waited for the measurement to begin."""
+        self._since_ns = now_ns
         self.ages_ms: list[float] = []
-        self.frames = 0
         self.doubled = 0
         self.disordered = 0
-        self._last: dict[int, int] = {}
-        self._count: dict[int, int] = {}
+        self._seen: dict[int, set[int]] = {}
+        self._newest: dict[int, int] = {}
 
     def add(self, pcm: bytes, now_ns: int) -> None:
         """Take audio that arrived now."""
         for call, number, sent_ns in stamps(pcm):
-            self.frames += 1
-            self.ages_ms.append((now_ns - sent_ns) / 1e6)
-            last = self._last.get(call, -1)
-            if number == last:
+            if sent_ns < self._since_ns:
+                continue
+            seen = self._seen.setdefault(call, set())
+            if number in seen:
                 self.doubled += 1
-            elif number < last:
+                continue
+            seen.add(number)
+            self.ages_ms.append((now_ns - sent_ns) / 1e6)
+            newest = self._newest.get(call, -1)
+            if number < newest:
                 self.disordered += 1
-            self._last[call] = max(last, number)
-            self._count[call] = self._count.get(call, 0) + 1
+            self._newest[call] = max(newest, number)
 
-    def counts(self) -> dict[int, int]:
-        """Frames that came, by call."""
-        return dict(self._count)
+    @property
+    def frames(self) -> int:
+        """How many different frames came."""
+        return len(self.ages_ms)
+
+    @property
+    def missing(self) -> int:
+        """How many frames did not come although a later one of their call did."""
+        return sum(max(seen) - min(seen) + 1 - len(seen) for seen in self._seen.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -12,6 +13,10 @@ from opusagent.transports import SonicTransport
 
 CLOSE_S = 3.0
 """How long a stream that we end may take to say the rest; known clients wait 1 to 2 s."""
+
+LAST_WORDS_S = 0.2
+"""How long the service may still say why, after nothing could be sent any more: an exception and the end
+of the connection come together, and the writer may see its end first."""
 
 
 class SonicPipe:
@@ -114,6 +119,15 @@ class SonicPipe:
             raise TransportError("Ended", "the service ended the stream without a word")
 
     async def _write(self) -> None:
+        try:
+            await self._send_all()
+        except TransportError:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await asyncio.Event().wait()  # the reader's end ends this, too
+            raise
+
+    async def _send_all(self) -> None:
         while True:
             while self._outbox:
                 item = self._outbox.popleft()

@@ -38,6 +38,7 @@ from opusagent.call.events import (
 from opusagent.call.farewell import Farewell
 from opusagent.call.model_side import GaveUp, LegRole
 from opusagent.call.notes import note_of, transcript_of
+from opusagent.call.phase import Phase, status_after
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.timers import Timers
@@ -57,17 +58,6 @@ SESSION_END_S = 5.0
 """How long VoiceAI Connect may take to end the session that we asked it to hang up."""
 
 
-class Phase(enum.Enum):
-    """How far the call has come."""
-
-    WAITING = "waiting"  # nothing has been asked for
-    STARTING = "starting"  # a session was asked for and is not accepted yet
-    TALKING = "talking"  # accepted
-    LEAVING = "leaving"  # we want to hang up and the goodbye is being played
-    ENDING = "ending"  # the hang-up was sent; the session's end is awaited
-    OVER = "over"
-
-
 class Timer(enum.Enum):
     """What the call waits for, apart from its parts."""
 
@@ -75,14 +65,6 @@ class Timer(enum.Enum):
     START = "start"
     LEAVE = "leave"
     END = "end"
-
-
-_STATUS = {
-    EndedBy.FAILURE: SessionStatus.ERROR,
-    EndedBy.REFUSED: SessionStatus.ERROR,
-    EndedBy.SHUTDOWN: SessionStatus.PAUSED,
-}
-"""What a call's end makes of its session, where it is not simply `ENDED`."""
 
 
 class Call:
@@ -368,7 +350,7 @@ class Call:
         self._timers.clear_all()
         self._phase = Phase.OVER
         if self._state is not None:
-            self._state.status = _STATUS.get(by, SessionStatus.ENDED)
+            self._state.status = status_after(by)
         self._last.append(Finish(CallOutcome(by, reason)))
 
     # Within

@@ -19,7 +19,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from opusagent.footprint import defer
+
 __all__ = ["CallerTransport", "SonicConnector", "SonicTransport"]
+
+# The AWS SDK imports its other HTTP client as well: 8 MB, and nothing here uses it.
+defer("aiohttp")
 
 
 class SonicTransport(Protocol):

@@ -184,10 +184,12 @@ class BedrockTransport:
         if error is not None:
             # The SDK wraps what is not its own.
             cause = error if isinstance(error, TransportError) else error.__cause__
-            if not isinstance(cause, TransportError):
-                cause = TransportError(type(error).__name__, str(error))
-            self._connector.note(cause)
-            raise cause from error
+            if isinstance(cause, TransportError):
+                self._connector.note(cause)
+                raise cause
+            failure = TransportError(type(error).__name__, str(error))
+            self._connector.note(failure)
+            raise failure from error
         _, self._receiver = self._output.result()
 
     async def send(self, payload: bytes) -> None:

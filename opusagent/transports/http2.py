@@ -95,6 +95,10 @@ class _Phase(enum.Enum):
     OVER = enum.auto()
 
 
+_CRT_ERRORS: Final = (AwsCrtError, RuntimeError)
+"""What calls into the CRT raise: a stream that its thread has seen the end of is a plain RuntimeError."""
+
+
 class Exchange:
     """A request and its response, both streaming. Belongs to the event loop it was made on.
 
@@ -161,7 +165,7 @@ class Exchange:
             stream.completion_future.add_done_callback(self._on_complete)
             stream.remote_end_stream_future.add_done_callback(self._on_remote_end)
             stream.activate()
-        except AwsCrtError as error:
+        except _CRT_ERRORS as error:
             self._fail(_lost(error))
             raise self._gone() from error
         self._stream = stream
@@ -178,7 +182,7 @@ class Exchange:
             raise self._gone()
         try:
             future = self._stream.write_data(BytesIO(data), end)
-        except AwsCrtError as error:
+        except _CRT_ERRORS as error:
             raise _lost(error) from error
         self._writes.append((future, len(data)))
         self._in_flight += len(data)

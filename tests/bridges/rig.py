@@ -102,7 +102,7 @@ class Services(MemoryConnector):
 
     def __init__(self, *, head_s: float | None = 0.1, brain: Brain | None = None) -> None:
         super().__init__(accepts=False)
-        self._head_s = head_s
+        self._head_after_s = head_s
         self._brain = brain or Brain()
         self.peers: list[SonicPeer] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -116,8 +116,8 @@ class Services(MemoryConnector):
             self._brain, Ears(), now=loop.time(), new_id=counted(f"s{number}"), strict_samples=True
         )
         self.peers.append(peer)
-        if self._head_s is not None:
-            loop.call_later(self._head_s, end.accept)
+        if self._head_after_s is not None:
+            loop.call_later(self._head_after_s, end.accept)
         self.tasks.append(loop.create_task(serve(end, peer)))
         return transport
 

@@ -487,6 +487,19 @@ def test_an_answer_after_a_key_is_heard_though_the_end_of_the_old_one_was_never_
     assert talking.plays()[-1] == {4: 1.0}
 
 
+def test_the_answer_to_the_callers_words_is_heard_though_a_key_had_cut_off_the_one_before(
+    talking: CallDriver,
+) -> None:
+    talking.says("A long story.", 1, 8.0, StopReason.PARTIAL_TURN)
+    talking.advance(0.5)
+    talking.phone.dtmf("1")
+    talking.flush()
+    talking.hears("Stop.")
+    talking.says("All right.", 2, 1.0)
+    talking.advance(2.0)
+    assert talking.plays()[-1] == {2: 1.0}
+
+
 # Keys
 
 

@@ -54,7 +54,7 @@ END_S = 6.0
 QUIET = Agent(system_prompt="You are a test.")
 """Waits for the caller to speak."""
 
-QUICK = Timing(pause_s=0.3, think_s=0.05, final_delay_s=0.2, linger_s=0.5)
+QUICK = Timing(pause_s=0.2, think_s=0.05, final_delay_s=0.1, linger_s=0.5)
 PLAN = CallerPlan(
     chunk_ms=20,
     start_delay_s=0.01,
@@ -72,7 +72,7 @@ class ToneBrain:
     """Answers whatever it hears with the same sentence and a tone, and asks for tools first if it has any."""
 
     def __init__(
-        self, answer: str = "Yes.", *, seconds: float = 0.3, tools: Iterable[ToolAsk] = ()
+        self, answer: str = "Yes.", *, seconds: float = 0.2, tools: Iterable[ToolAsk] = ()
     ) -> None:
         self._answer = answer
         self._seconds = seconds
@@ -113,7 +113,7 @@ class ToldEars:
         return Heard(self._texts.pop(0) if len(self._texts) > 1 else self._texts[0])
 
 
-def say(seconds: float = 0.3, label: str = "speech", *, over_bot: bool = False) -> Say:
+def say(seconds: float = 0.2, label: str = "speech", *, over_bot: bool = False) -> Say:
     """The caller makes a sound that counts as speech."""
     return Say(sound=lambda rate_hz: tone(300, seconds, rate_hz), label=label, over_bot=over_bot)
 
@@ -306,7 +306,7 @@ async def _line(
 
 
 def _others() -> set[asyncio.Task[Any]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 def _sockets() -> int:

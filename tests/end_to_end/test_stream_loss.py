@@ -8,7 +8,13 @@ import pytest
 
 from opusagent.models.session_state import Role, Turn
 from opusagent.simulators.caller_record import CallRecord
-from opusagent.simulators.caller_script import Pause, SendNumbers, WaitForBot
+from opusagent.simulators.caller_script import (
+    Pause,
+    SendNumbers,
+    Step,
+    WaitForBot,
+    WaitForBotToSpeak,
+)
 from opusagent.sonic.profiles import Timing
 from opusagent.transports.bedrock import Limits
 from tests.end_to_end.rig import (
@@ -24,16 +30,16 @@ from tests.end_to_end.rig import (
 pytestmark = pytest.mark.integration
 
 HISTORY = [Turn(role=Role.USER, text="Hello."), Turn(role=Role.ASSISTANT, text="Yes.")]
-COUNT = 90
-STRIKE_AFTER_S = 0.6
+COUNT = 25
+STRIKE_AFTER_S = 0.2
 """How much of the numbers has reached the stream when it breaks."""
 
 
 async def call_struck_in_mid_word(line: Line, fault: str) -> CallRecord:
     """One turn, then numbered speech, in the middle of which `fault` strikes, then an answer."""
-    steps = [
+    steps: list[Step] = [
         say(),
-        WaitForBot(quiet_s=0.4),
+        WaitForBot(quiet_s=0.2),
         SendNumbers(count=COUNT),
         WaitForBot(quiet_s=0.1, timeout_s=8),
     ]
@@ -64,13 +70,9 @@ async def call_struck_in_mid_word(line: Line, fault: str) -> CallRecord:
         "model-timeout",
         "unavailable",
         "throttling",
-        "instability",
         "531",
         "532",
-        "532-295",
-        "expired-credentials",
         "validation",
-        "over-limit",
         "weird",
     ],
 )
@@ -95,8 +97,8 @@ def test_a_stream_that_stops_reading_is_replaced_and_no_word_is_lost(fault: str)
             call = tasks.create_task(
                 line.call(
                     say(),
-                    WaitForBot(quiet_s=0.4),
-                    SendNumbers(count=200),
+                    WaitForBot(quiet_s=0.2),
+                    SendNumbers(count=120),
                     WaitForBot(quiet_s=0.1, timeout_s=8),
                 )
             )
@@ -105,7 +107,7 @@ def test_a_stream_that_stops_reading_is_replaced_and_no_word_is_lost(fault: str)
             line.strike(fault)
         record = call.result()
         assert record.in_vain == []
-        assert line.numbers_anywhere() >= set(range(200))
+        assert line.numbers_anywhere() >= set(range(120))
         second = line.numbers(2)
         assert not second.doubled
         assert not second.disordered
@@ -115,7 +117,7 @@ def test_a_stream_that_stops_reading_is_replaced_and_no_word_is_lost(fault: str)
 
 def test_a_stall_that_is_over_in_time_costs_nothing() -> None:
     async def main(line: Line) -> None:
-        record = await call_struck_in_mid_word(line, "stall:seconds=1.2")
+        record = await call_struck_in_mid_word(line, "stall:seconds=0.4")
         assert record.in_vain == []
         assert len(line.service.streams) == 1
         assert line.numbers(1, range(COUNT)).ok
@@ -126,13 +128,13 @@ def test_a_stall_that_is_over_in_time_costs_nothing() -> None:
 def test_a_stream_that_reaches_its_limit_is_replaced_each_time() -> None:
     async def main(line: Line) -> None:
         record = await line.call(
-            say(), WaitForBot(quiet_s=0.4), SendNumbers(count=150), WaitForBot(quiet_s=0.1)
+            say(), WaitForBot(quiet_s=0.2), SendNumbers(count=70), WaitForBot(quiet_s=0.1)
         )
         assert record.in_vain == []
         assert len(line.service.streams) >= 2
-        assert line.numbers_anywhere() >= set(range(150))
+        assert line.numbers_anywhere() >= set(range(70))
 
-    timing = Timing(pause_s=0.3, think_s=0.05, final_delay_s=0.1, limit_s=2.0)
+    timing = Timing(pause_s=0.3, think_s=0.05, final_delay_s=0.1, limit_s=1.2)
     run(main, "weird:stream=99", timing=timing, ears=ToldEars("Hello.", "Numbers."))
 
 
@@ -149,7 +151,8 @@ def test_an_answer_that_breaks_off_is_played_as_far_as_it_came_and_the_call_goes
         assert len(record.played) == 2
         assert [text.value for text in line.stream(2).heard] == ["Hello."]
 
-    slow = Timing(pause_s=0.3, think_s=0.05, final_delay_s=0.2, speed=1.0)
+    # The caller counts as speaking for 0.4 s after her last sound; no real model is quicker than that.
+    slow = Timing(pause_s=0.6, think_s=0.05, final_delay_s=0.2, speed=1.0)
     run(main, timing=slow, brain=lambda: ToneBrain(seconds=1.0))
 
 
@@ -191,17 +194,17 @@ def test_one_calls_broken_connection_is_not_another_calls() -> None:
         async with asyncio.TaskGroup() as tasks:
             calls = []
             for n in range(3):
-                numbers = SendNumbers(first=1000 * n, count=80)
+                numbers = SendNumbers(first=1000 * n, count=50)
                 call = line.call(numbers, WaitForBot(quiet_s=0.1))
                 calls.append(tasks.create_task(call))
-                assert await eventually(lambda n=n: line.service.open_streams == n + 1)
-            assert await eventually(lambda: line.stream(2).audio_s > 0.8)
+                assert await eventually(lambda: line.service.open_streams == len(calls))
+            assert await eventually(lambda: line.stream(2).audio_s > 0.5)
             line.strike("abort:stream=2")
         assert [call.result().in_vain for call in calls] == [[], [], []]
         assert len(line.service.streams) == 4
-        assert line.numbers(1, range(80)).ok
-        assert line.numbers(3, range(2000, 2080)).ok
-        assert line.numbers(4, range(1000, 1080)).ok
+        assert line.numbers(1, range(50)).ok
+        assert line.numbers(3, range(2000, 2050)).ok
+        assert line.numbers(4, range(1000, 1050)).ok
 
     run(main)
 
@@ -210,7 +213,7 @@ def test_what_was_interrupted_is_told_to_the_next_stream_without_the_models_mark
     async def main(line: Line) -> None:
         async with asyncio.TaskGroup() as tasks:
             call = tasks.create_task(
-                line.call(say(), Pause(1.2), say(over_bot=True), WaitForBot(), say(), WaitForBot())
+                line.call(say(), Pause(1.0), say(over_bot=True), WaitForBotToSpeak(seconds=0.1))
             )
             assert await eventually(lambda: len(line.logged("barge-in")) == 1, 6)
             assert await eventually(lambda: len(line.stream(1).heard) == 2)

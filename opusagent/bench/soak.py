@@ -1,0 +1,177 @@
+"""Many short calls, one after the other and at once: what a call takes it gives back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from opusagent.bench import process_facts
+from opusagent.bench.load_callers import CallFailed, LoadCaller
+from opusagent.bench.rig import Rig, rig
+from opusagent.bench.stamps import Arrivals
+from opusagent.errors import TransportError
+
+__all__ = ["Moment", "SoakResult", "run_soak"]
+
+FRAME_MS: Final = 20
+CALL_S: Final = 2.0
+IN_A_ROW: Final = 200
+AT_ONCE: Final = 50
+
+GROWTH_MB: Final = 2.0
+"""Anonymous memory may end this much higher: an allocator does not give back every page."""
+
+RETURN_S: Final = 15.0
+"""How long the last sockets may take to close."""
+
+QUIET_S: Final = 2.0
+"""From the end of the last call to the first look: a stream may take as long to close."""
+
+LOOK_EVERY_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the bridge process holds while no call is under way; memory in MB of 10^6 bytes."""
+
+    when: str
+    memory_mb: float
+    anonymous_mb: float
+    threads: int
+    files: int
+    tasks: int
+
+    def within(self, before: Moment) -> bool:
+        """Whether no more is held than then, memory apart."""
+        now = (self.threads, self.files, self.tasks)
+        then = (before.threads, before.files, before.tasks)
+        return all(one <= other for one, other in zip(now, then, strict=True))
+
+
+@dataclass(slots=True)
+class SoakResult:
+    """What was measured; the first moment is what the others are compared with."""
+
+    moments: list[Moment] = field(default_factory=list)
+    calls: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        """What is not as it was, in words; empty if all is well."""
+        found = [f"a call failed: {words}" for words in self.failures]
+        before, *later = self.moments
+        for moment in later:
+            for what in ("threads", "files", "tasks"):
+                was, now = getattr(before, what), getattr(moment, what)
+                if now > was:
+                    found.append(f"{moment.when}: {what} {was} -> {now}")
+            if moment.anonymous_mb > before.anonymous_mb + GROWTH_MB:
+                grew = f"{before.anonymous_mb:.1f} -> {moment.anonymous_mb:.1f} MB"
+                found.append(f"{moment.when}: anonymous memory {grew}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        return {"soak": asdict(self) | {"problems": self.problems()}}
+
+
+async def run_soak(
+    *,
+    progress: Callable[[str], None],
+    in_a_row: int = IN_A_ROW,
+    at_once: int = AT_ONCE,
+    call_s: float = CALL_S,
+) -> SoakResult:
+    """Make the calls and look at the bridge before, between and after.
+
+    Before the first look as many calls as will be at once warm it up: code that runs for the first time,
+    threads and the allocator's arenas stay, and are no leak.
+
+    Raises:
+        ProcessFailed: If the bridge or the service does not start.
+    """
+    result = SoakResult()
+    async with rig(at_once, FRAME_MS) as running:
+        progress(f"warming up with {at_once} calls at once ...")
+        await _make_calls(running, result, at_once, call_s, together=True)
+        result.moments.append(before := await _settled(running, "before", None))
+        progress(f"{in_a_row} calls of {call_s:g} s in a row ...")
+        await _make_calls(running, result, in_a_row, call_s, together=False, progress=progress)
+        after = f"after {in_a_row} in a row"
+        result.moments.append(await _settled(running, after, before))
+        progress(f"{at_once} calls of {call_s:g} s at once ...")
+        await _make_calls(running, result, at_once, call_s, together=True)
+        after = f"after {at_once} at once"
+        result.moments.append(await _settled(running, after, before))
+    return result
+
+
+async def _make_calls(
+    running: Rig,
+    result: SoakResult,
+    n_calls: int,
+    call_s: float,
+    *,
+    together: bool,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    if together:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(n_calls):
+                tasks.create_task(_call(running, result, number, call_s))
+        return
+    for number in range(n_calls):
+        await _call(running, result, number, call_s)
+        if progress is not None and (number + 1) % 25 == 0:
+            progress(f"  {number + 1} calls")
+
+
+async def _call(running: Rig, result: SoakResult, number: int, call_s: float) -> None:
+    arrivals = Arrivals()
+    caller = LoadCaller(number, FRAME_MS, arrivals)
+    try:
+        await caller.begin(running.url)
+        await caller.talk(call_s, settle_s=0.0)
+        await caller.end()
+    except (CallFailed, TransportError, TimeoutError) as error:
+        result.failures.append(str(error) or type(error).__name__)
+        return
+    result.calls += 1
+    if not arrivals.frames:
+        result.failures.append("no bot audio came")
+
+
+async def _settled(running: Rig, when: str, before: Moment | None) -> Moment:
+    """What the bridge holds once its last call is gone; looks until all has returned or time is up."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + RETURN_S
+    await _wait(QUIET_S)
+    moment = await _look(running, when)
+    while before is not None and not moment.within(before) and loop.time() < deadline:
+        moment = await _look(running, when)
+    return moment
+
+
+async def _look(running: Rig, when: str) -> Moment:
+    tasks: int = (await running.stats())["tasks"]
+    pid = running.bridge.pid
+    await _wait(LOOK_EVERY_S)  # the connection of the question closes
+    memory = process_facts.memory(pid)
+    return Moment(
+        when,
+        memory.resident,
+        memory.anonymous,
+        process_facts.threads(pid),
+        process_facts.files(pid),
+        tasks,
+    )
+
+
+async def _wait(seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.Event().wait()
+    except TimeoutError:
+        pass

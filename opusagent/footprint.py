@@ -1,0 +1,83 @@
+"""Less memory for a process that stays: imports put off, what imports leave behind given back.
+
+Measured on `serve`: 83 MB resident after a plain start, of which 8 were the SDK's second HTTP client
+and 18 what glibc kept of memory that was free already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import importlib.util
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+__all__ = ["defer", "holdings", "settle"]
+
+_loading = threading.RLock()
+
+
+class _Deferred(ModuleType):
+    """A module whose body runs when somebody first looks for something in it."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Run the body; only a name that is not there yet comes here."""
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)  # the import system's questions are no use of the module
+        with _loading:
+            if self.__class__ is _Deferred:
+                cast("ModuleType", self).__class__ = ModuleType
+                spec = self.__spec__
+                assert spec is not None
+                assert spec.loader is not None
+                if spec.submodule_search_locations is not None:
+                    self.__path__ = spec.submodule_search_locations
+                spec.loader.exec_module(self)
+        return getattr(self, name)
+
+
+def defer(name: str) -> None:
+    """Let `import name` cost nothing until the module is used; without effect if it is loaded or missing.
+
+    For modules that a library imports and this program never needs. (`importlib.util.LazyLoader` does
+    not serve: a second `import` statement already counts as use there.)
+    """
+    if name in sys.modules or (spec := importlib.util.find_spec(name)) is None:
+        return
+    module = importlib.util.module_from_spec(spec)
+    with contextlib.suppress(AttributeError):
+        del module.__path__  # to import a submodule is a use, and asks for this first
+    module.__class__ = _Deferred
+    sys.modules[name] = module
+
+
+def settle() -> None:
+    """Call once when all is imported: what is there now stays, and free memory goes back to the system.
+
+    The collector passes over frozen objects from then on: a full collection of the imported modules
+    takes some 50 ms, in which no call's audio moves.
+    """
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def holdings() -> dict[str, int]:
+    """What this process holds now: tasks of the running event loop, threads, file descriptors.
+
+    Where the system does not list them (not Linux), threads are those that Python knows, and files are
+    left out.
+    """
+    held = {"tasks": len(asyncio.all_tasks()), "threads": threading.active_count()}
+    with contextlib.suppress(OSError):
+        held["threads"] = sum(1 for _ in Path("/proc/self/task").iterdir())
+        held["fds"] = (
+            sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1
+        )  # the listing itself is one
+    return held

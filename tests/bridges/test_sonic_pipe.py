@@ -1,0 +1,294 @@
+"""One stream: what is queued, in which order it leaves, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from opusagent.audio.tail import AudioTail
+from opusagent.bridges.sonic_pipe import SonicPipe
+from opusagent.errors import TransportError
+from opusagent.transports.memory import MemoryConnector, ServiceEnd
+from tests.bridges.rig import one_turn_of_the_loop, pass_time
+from tests.virtual_time import run
+
+RATE = 32_000
+
+
+@dataclass
+class Noted:
+    """What a pipe told its owner."""
+
+    opened: int = 0
+    payloads: list[bytes] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    dropped: int = 0
+
+
+def new_pipe(connector: MemoryConnector, *, backlog_s: float = 1.0) -> tuple[SonicPipe, Noted]:
+    noted = Noted()
+
+    def on_opened() -> None:
+        noted.opened += 1
+
+    def on_dropped(n_bytes: int) -> None:
+        noted.dropped += n_bytes
+
+    def on_lost(error: TransportError) -> None:
+        noted.lost.append(error.code)
+
+    pipe = SonicPipe(
+        connector.connect(),
+        encode=lambda pcm: b"audio:" + pcm,
+        audio=lambda: AudioTail(RATE, backlog_s),
+        on_opened=on_opened,
+        on_payload=noted.payloads.append,
+        on_lost=on_lost,
+        on_dropped=on_dropped,
+    )
+    return pipe, noted
+
+
+async def received(end: ServiceEnd) -> list[bytes]:
+    """All that the client sends until it ends its input."""
+    payloads = []
+    while (payload := await end.receive()) is not None:
+        payloads.append(payload)
+    end.end()
+    return payloads
+
+
+def test_events_leave_in_order_and_audio_that_waits_leaves_as_one() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, noted = new_pipe(connector)
+        pipe.put(b"start")
+        for pcm in (b"11", b"22", b"33"):
+            pipe.put_audio(pcm)
+        pipe.put(b"text")
+        pipe.put_audio(b"44")
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(received(connector.streams[0]))
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put_audio(b"55")
+            await pass_time(0.1)
+            pipe.put(b"end")
+            pipe.finish()
+        assert sent.result() == [
+            b"start",
+            b"audio:112233",
+            b"text",
+            b"audio:44",
+            b"audio:55",
+            b"end",
+        ]
+        assert noted.opened == 1
+        assert noted.lost == []
+        assert connector.streams[0].is_closed
+
+    run(main())
+
+
+def test_at_rest_no_audio_waits() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, _ = new_pipe(connector)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            before = asyncio.get_running_loop().time()
+            for pcm in (b"11", b"22"):
+                pipe.put_audio(pcm)
+                assert await end.receive() == b"audio:" + pcm
+            assert asyncio.get_running_loop().time() == before
+            tasks.create_task(received(end))
+            pipe.finish()
+
+    run(main())
+
+
+def test_of_audio_that_nobody_takes_the_oldest_goes_and_is_counted() -> None:
+    async def main() -> None:
+        connector = MemoryConnector(send_s=100.0)
+        pipe, noted = new_pipe(connector, backlog_s=0.5)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            end.stop_reading()
+            pipe.put(b"control")
+            await pass_time(0.1)
+            for n in range(100):  # two seconds
+                pipe.put_audio(bytes([n]) * 640)
+            pipe.put(b"later")
+            end.resume_reading()
+            sent = tasks.create_task(received(end))
+            await pass_time(0.1)
+            pipe.finish()
+        control, audio, later = sent.result()
+        assert (control, later) == (b"control", b"later")
+        assert audio == b"audio:" + b"".join(bytes([n]) * 640 for n in range(75, 100))
+        assert noted.dropped == 75 * 640
+
+    run(main())
+
+
+def test_what_was_queued_before_the_end_is_sent_and_what_the_service_still_says_is_read() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, noted = new_pipe(connector)
+        end = connector.streams[0]
+
+        async def service() -> None:
+            while await end.receive() is not None:
+                pass
+            await pass_time(1.0)
+            end.send(b"last words")
+            end.end()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            tasks.create_task(service())
+            await pass_time(0.1)
+            pipe.put(b"bye")
+            pipe.finish()
+        assert noted.payloads == [b"last words"]
+        assert noted.lost == []
+
+    run(main())
+
+
+def test_a_service_that_does_not_end_is_left_after_three_seconds() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, noted = new_pipe(connector)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(1.0)
+            pipe.finish()
+        assert asyncio.get_running_loop().time() == pytest.approx(4.0)
+        assert connector.streams[0].is_closed
+        assert noted.lost == []
+
+    run(main())
+
+
+def test_a_stream_whose_head_has_not_come_is_let_go_at_once() -> None:
+    async def main() -> None:
+        connector = MemoryConnector(accepts=False)
+        pipe, noted = new_pipe(connector)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(1.0)
+            pipe.finish()
+        assert asyncio.get_running_loop().time() == pytest.approx(1.0)
+        assert connector.streams[0].is_closed
+        assert (noted.opened, noted.lost) == (0, [])
+
+    run(main())
+
+
+def test_a_stream_that_is_finished_before_it_runs_ends_at_once() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, noted = new_pipe(connector)
+        pipe.finish()
+        await pipe.run()
+        assert connector.streams[0].is_closed
+        assert noted.lost == []
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ("refuse", "ThrottlingException"),
+        ("silence", "NoHead"),
+        ("fail", "modelTimeoutException"),
+        ("end", "Ended"),
+        ("block", "SendTimeout"),
+    ],
+)
+def test_a_loss_is_told_once_with_its_code(what: str, code: str) -> None:
+    async def main() -> None:
+        connector = MemoryConnector(accepts=what not in ("refuse", "silence"))
+        pipe, noted = new_pipe(connector)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            match what:
+                case "refuse":
+                    end.refuse(code)
+                case "fail":
+                    end.fail(code)
+                case "end":
+                    end.end()
+                case "block":
+                    end.stop_reading()
+                    pipe.put(b"anybody?")
+        assert noted.lost == [code]
+        assert end.is_closed
+
+    run(main())
+
+
+def test_events_that_came_before_a_failure_are_told_before_it() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, noted = new_pipe(connector)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            end.send(b"one")
+            end.send(b"two")
+            end.fail("internalServerException")
+        assert noted.payloads == [b"one", b"two"]
+        assert noted.lost == ["internalServerException"]
+
+    run(main())
+
+
+def test_a_stream_can_be_cancelled_at_every_await() -> None:
+    async def main(turns: int) -> None:
+        connector = MemoryConnector()
+        pipe, _ = new_pipe(connector)
+        pipe.put(b"start")
+        pipe.put_audio(b"11")
+        task = asyncio.get_running_loop().create_task(pipe.run())
+        for turn in range(turns):
+            if turn == 8:
+                connector.streams[0].send(b"hello")
+            if turn == 12:
+                pipe.finish()
+            await one_turn_of_the_loop()
+        task.cancel()
+        await asyncio.wait((task,))
+        assert connector.streams[0].is_closed
+
+    for turns in range(1, 25):  # before its first turn there is nothing to close
+        run(main(turns))
+
+
+def test_a_failure_in_the_services_words_counts_even_if_the_writer_saw_it_first() -> None:
+    async def main() -> None:
+        connector = MemoryConnector(send_s=0.5)
+        pipe, noted = new_pipe(connector)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            end.stop_reading()
+            pipe.put(b"nobody takes this")
+            await pass_time(0.6)
+            assert noted.lost == []
+            end.fail("ValidationException", "blocked by our content filters")
+        assert noted.lost == ["ValidationException"]
+
+    run(main())

@@ -1,0 +1,200 @@
+"""`serve` as a process: ready, calls, signals, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+import uvloop
+
+from opusagent.processes import Child, ProcessFailed
+from opusagent.simulators.caller import SimulatedCaller
+from opusagent.simulators.caller_record import CallRecord, check_numbers
+from opusagent.simulators.caller_script import Pause, SendNumbers, Step, WaitForBot
+from opusagent.simulators.numbered import NumberedAudio
+from opusagent.simulators.sonic_service import NovaService, ServicePlan
+from opusagent.simulators.wire import WireServer
+from opusagent.transports.websocket import connect
+from tests.end_to_end.rig import KEYS, PLAN, QUICK, NumberBrain, ToldEars, eventually
+
+pytestmark = pytest.mark.integration
+
+BRAIN = NumberBrain(first=700, count=40)
+
+
+@dataclass
+class Served:
+    """A bridge in a process of its own, and the service in this one."""
+
+    child: Child
+    service: NovaService
+    url: str
+    admin: str
+    log: list[str]
+
+    async def call(self, *steps: Step) -> CallRecord:
+        plan = replace(PLAN, numbered_ms=20, caller="+4930901820")
+        return await SimulatedCaller(plan, lambda: connect(self.url)).run(steps)
+
+    async def get(self, path: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.get(f"{self.admin}{path}")
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.child.pid, number)
+
+
+def environ(tmp_path: Path, **more: str) -> dict[str, str]:
+    agents = tmp_path / "agents"
+    agents.mkdir(exist_ok=True)
+    (agents / "default.toml").write_text('system_prompt = "You are a test."\n')
+    ports = {"BRIDGE_HOST": "127.0.0.1", "BRIDGE_PORT": "0", "ADMIN_PORT": "0"}
+    return {**KEYS, **ports, "AGENT_CONFIG_DIR": str(agents), "LOG_FORMAT": "json", **more}
+
+
+@asynccontextmanager
+async def served(tmp_path: Path, **more: str) -> AsyncIterator[Served]:
+    service = NovaService(lambda: BRAIN, ToldEars("My name is Ada."), ServicePlan(timing=QUICK))
+    ca_file = tmp_path / "ca.pem"
+    async with WireServer(service, ca_file=ca_file) as wire:
+        log: list[str] = []
+        aws = {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": wire.url, "AWS_CA_BUNDLE": str(ca_file)}
+        variables = environ(tmp_path, **aws, **more)
+        async with Child("opusagent", "serve", environ=variables, log=log.append) as child:
+            ready = await child.ready()
+            found = re.fullmatch(
+                r"READY (ws://127.0.0.1:\d+) admin (http://127.0.0.1:\d+)\n", ready
+            )
+            assert found is not None, ready
+            yield Served(child, service, found[1], found[2], log)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await main()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
+
+
+async def ended(child: Child, within_s: float) -> int:
+    """The exit code of a process that ends by itself."""
+    async with asyncio.timeout(within_s):
+        while await child.line():
+            pass
+    return await child.end()
+
+
+def test_a_served_bridge_carries_a_call_and_ends_at_once_when_told_to(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path, LOG_AUDIO_EVENTS="true") as bridge:
+            assert (await bridge.get("/readyz")).status_code == 200
+            assert bridge.service.streams == []  # start-up looks with a handshake at most
+            record = await bridge.call(SendNumbers(count=60), WaitForBot(quiet_s=0.1))
+            assert record.in_vain == []
+            assert record.violations == []
+            assert record.numbers(BRAIN.expected).ok
+            heard = bridge.service.streams[0].record
+            assert heard is not None
+            frames = NumberedAudio(20, heard.audio_rate_hz).find(bytes(heard.audio))
+            assert check_numbers(frames, range(60)).ok
+            assert await eventually(lambda: not bridge.service.open_streams)
+            heard.assert_valid_session()
+            metrics = (await bridge.get("/metrics")).text
+            assert 'opusagent_calls_total{outcome="caller"} 1.0' in metrics
+            bridge.signal(signal.SIGTERM)
+            assert await ended(bridge.child, 3.0) == 0
+        text = "".join(bridge.log)
+        assert '"call ended"' in text
+        levels = {json.loads(line)["level"] for line in bridge.log}
+        assert levels <= {"info", "warning"}
+        for private in ("4930901820", "Ada", KEYS["AWS_SECRET_ACCESS_KEY"] + '"'):
+            assert private not in text
+
+    run(main)
+
+
+def test_a_signal_turns_the_bridge_red_and_a_second_one_ends_it_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as bridge, asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(bridge.call(Pause(20)))
+            assert await eventually(lambda: bool(bridge.service.open_streams))
+            bridge.signal(signal.SIGTERM)
+            while (ready := await bridge.get("/readyz")).status_code == 200:
+                pass
+            assert "draining" in ready.json()["reasons"][0]
+            assert not call.done()
+            bridge.signal(signal.SIGINT)
+            assert await ended(bridge.child, 4.0) == 130
+        assert call.result().refused is None
+
+    run(main)
+
+
+def test_a_bridge_without_bedrock_starts_and_says_why_it_is_not_ready(tmp_path: Path) -> None:
+    async def main() -> None:
+        variables = environ(tmp_path, AWS_ENDPOINT_URL_BEDROCK_RUNTIME="https://localhost:1")
+        log: list[str] = []
+        async with Child("opusagent", "serve", environ=variables, log=log.append) as child:
+            admin = (await child.ready()).split()[-1]
+            async with httpx.AsyncClient(trust_env=False) as client:
+                ready = await client.get(f"{admin}/readyz")
+        assert ready.status_code == 503
+        assert "cannot be reached" in ready.json()["reasons"][0]
+        assert child.returncode == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"AGENT_CONFIG_DIR": "/nowhere"}, "AGENT_CONFIG_DIR"),
+        ({"AWS_CA_BUNDLE": __file__}, "AWS_CA_BUNDLE"),
+        ({"BRIDGE_PORT": "taken"}, "BRIDGE_PORT"),
+        ({"ADMIN_PORT": "taken"}, "ADMIN_PORT"),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "",
+                "AWS_PROFILE": "",
+                "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+                "AWS_CONFIG_FILE": "/nowhere",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+            "AWS_ACCESS_KEY_ID",
+        ),
+    ],
+    ids=["agents", "certificates", "telephone port", "admin port", "credentials"],
+)
+def test_a_bridge_that_cannot_work_does_not_start_and_names_the_setting(
+    tmp_path: Path, wrong: dict[str, str], named: str
+) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            values = {name: port if v == "taken" else v for name, v in wrong.items()}
+            variables = environ(
+                tmp_path,
+                **{"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "https://localhost:1", "LOG_LEVEL": "ERROR"}
+                | values,
+            )
+            log: list[str] = []
+            async with Child("opusagent", "serve", environ=variables, log=log.append) as child:
+                with pytest.raises(ProcessFailed):
+                    await child.ready()
+            assert child.returncode == 2
+            (line,) = log
+            assert named in line
+
+    run(main)
