@@ -112,7 +112,7 @@ def test_a_served_bridge_carries_a_call_and_ends_at_once_when_told_to(tmp_path: 
             assert await eventually(lambda: not bridge.service.open_streams)
             heard.assert_valid_session()
             metrics = (await bridge.get("/metrics")).text
-            assert 'opusagent_calls_total{outcome="caller"} 1.0' in metrics
+            assert 'opusagent_calls_total{ended_by="caller"} 1.0' in metrics
             bridge.signal(signal.SIGTERM)
             assert await ended(bridge.child, 3.0) == 0
         text = "".join(bridge.log)

@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +167,19 @@ class Line:
     async def call(self, *steps: Step, plan: CallerPlan = PLAN) -> CallRecord:
         """One call from beginning to end."""
         return await self.caller(plan).run(steps)
+
+    async def calls(
+        self, calls: Sequence[Coroutine[Any, Any, CallRecord]], *, at_once: int = 6
+    ) -> list[CallRecord]:
+        """Calls that overlap; the first one has stream 1, the second one stream 2, and so on."""
+        running: list[asyncio.Task[CallRecord]] = []
+        async with asyncio.TaskGroup() as tasks:
+            for n, call in enumerate(calls):
+                if n >= at_once:
+                    await running[n - at_once]
+                running.append(tasks.create_task(call))
+                assert await eventually(lambda: len(self.service.streams) == len(running))
+        return [call.result() for call in running]
 
     def stream(self, number: int) -> StreamRecord:
         """What the service's stream `number`, from 1, received."""

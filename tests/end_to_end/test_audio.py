@@ -34,24 +34,29 @@ def test_every_frame_of_either_side_arrives_once_and_in_order(chunk_ms: int) -> 
     run(main, brain=lambda: brain)
 
 
-@pytest.mark.parametrize(
-    "offered", [["raw/mulaw"], ["wav/mulaw"], ["wav/lpcm16", "wav/lpcm16_24"], ["raw/lpcm16_8"]]
-)
-def test_the_frames_arrive_in_whatever_format_voiceai_connect_offers(offered: list[str]) -> None:
+OFFERS = [["raw/mulaw"], ["wav/mulaw"], ["wav/lpcm16", "wav/lpcm16_24"], ["raw/lpcm16_8"]]
+
+
+def test_the_frames_arrive_in_whatever_format_voiceai_connect_offers() -> None:
     brain = NumberBrain(first=500, count=25)
 
     async def main(line: Line) -> None:
-        plan = replace(PLAN, media_formats=offered, chunk_ms=160, numbered_ms=20)
-        record = await line.call(SendNumbers(count=40), WaitForBot(quiet_s=0.1), plan=plan)
-        assert record.in_vain == []
-        assert line.numbers(1, range(40)).ok
-        assert record.numbers(brain.expected).ok
-        rate_hz = MediaFormat(offered[0]).sample_rate_hz
-        assert line.stream(1).audio_rate_hz == rate_hz
-        prompt = line.stream(1).prompt
-        assert prompt is not None
-        play_hz = MediaFormat(offered[-1]).sample_rate_hz
-        assert prompt.audio_output_configuration.sample_rate_hertz == play_hz
+        plans = [
+            replace(PLAN, media_formats=offer, chunk_ms=160, numbered_ms=20) for offer in OFFERS
+        ]
+        numbers = SendNumbers(count=40)
+        records = await line.calls(
+            [line.call(numbers, WaitForBot(quiet_s=0.1), plan=plan) for plan in plans]
+        )
+        for n, (offer, record) in enumerate(zip(OFFERS, records, strict=True), start=1):
+            assert record.in_vain == [], offer
+            assert line.numbers(n, range(40)).ok, offer
+            assert record.numbers(brain.expected).ok, offer
+            assert line.stream(n).audio_rate_hz == MediaFormat(offer[0]).sample_rate_hz
+            prompt = line.stream(n).prompt
+            assert prompt is not None
+            play_hz = MediaFormat(offer[-1]).sample_rate_hz
+            assert prompt.audio_output_configuration.sample_rate_hertz == play_hz
 
     run(main, brain=lambda: brain)
 

@@ -20,7 +20,7 @@ from tests.end_to_end.rig import PLAN, QUIET, Line, NumberBrain, eventually, run
 
 pytestmark = pytest.mark.integration
 
-NUMBERS = range(20)
+NUMBERS = range(12)
 SHORT_WAITS = 8916
 """Seeds the jitter so that three waits for a throttled service add up to 3.5 s of at most 7."""
 

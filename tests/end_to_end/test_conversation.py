@@ -35,47 +35,45 @@ INTERRUPTIBLE = replace(QUICK, interruptible_playout=True)
 LONG = ToneBrain("A long answer that will not be heard to its end.", seconds=3.0)
 
 
-async def interrupted(line: Line, cause: str) -> None:
-    """The caller speaks over a long answer, and hears the next one."""
-    record = await line.call(
+async def interrupted(line: Line, n_calls: int, cause: str) -> None:
+    """Callers who speak over a long answer, and hear the next one."""
+    steps = [
         say(),
         WaitForBotToSpeak(seconds=0.6),
         say(0.5, over_bot=True),
         WaitForBotToSpeak(seconds=0.1),
-    )
-    assert record.in_vain == []
-    (interruption,) = record.interruptions()
-    assert interruption.cut
-    assert interruption.silent_after_s < 1.2
-    assert interruption.flushed_after_s is not None
-    assert interruption.flushed_after_s < 0.1
-    ids = [span.stream_id for span in record.played]
-    assert len(ids) == len(set(ids)) == 2
-    assert [entry["cause"] for entry in line.logged("barge-in")] == [cause]
-    said = [m.name for m in record.messages if m.by_bot and m.at >= interruption.phrase.began_at]
-    begin = said.index("userStream.speech.started")
-    assert said[begin : begin + 3] == [
-        "userStream.speech.started",
-        "playStream.stop",
-        "abortPrompts",
     ]
+    for record in await line.calls([line.call(*steps) for _ in range(n_calls)]):
+        assert record.in_vain == []
+        (interruption,) = record.interruptions()
+        assert interruption.cut
+        assert interruption.silent_after_s < 1.5
+        assert interruption.flushed_after_s is not None
+        assert interruption.flushed_after_s < 0.2
+        ids = [span.stream_id for span in record.played]
+        assert len(ids) == len(set(ids)) == 2
+        spoke_at = interruption.phrase.began_at
+        said = [m.name for m in record.messages if m.by_bot and m.at >= spoke_at]
+        begin = said.index("userStream.speech.started")
+        order = ["userStream.speech.started", "playStream.stop", "abortPrompts"]
+        assert said[begin : begin + 3] == order
+    assert [entry["cause"] for entry in line.logged("barge-in")] == [cause] * n_calls
 
 
-@pytest.mark.parametrize(
-    "fault",
-    ["empty-text", "double-interruption", "text-before-audio-end", "audio-interrupted", "no-final"],
-)
-def test_the_caller_silences_the_bot_however_the_model_says_so(fault: str) -> None:
+def test_the_caller_silences_the_bot_however_the_model_says_so() -> None:
+    faults = ["double-interruption", "text-before-audio-end", "audio-interrupted", "no-final"]
+
     async def main(line: Line) -> None:
-        await interrupted(line, "model")
+        await interrupted(line, 1 + len(faults), "model")
 
-    run(main, f"{fault}:stream=*", timing=INTERRUPTIBLE, brain=lambda: LONG)
+    told = [f"{fault}:stream={n}" for n, fault in enumerate(faults, start=2)]
+    run(main, *told, timing=INTERRUPTIBLE, brain=lambda: LONG)
 
 
 @pytest.mark.parametrize("timing", [replace(QUICK, speed=50.0), INTERRUPTIBLE])
 def test_the_caller_silences_a_bot_whose_model_does_not_say_so(timing: Timing) -> None:
     async def main(line: Line) -> None:
-        await interrupted(line, "transcript")
+        await interrupted(line, 1, "transcript")
 
     run(main, "no-interruption", timing=timing, brain=lambda: LONG)
 
@@ -182,29 +180,25 @@ def test_keys_wait_for_the_end_of_the_answer_where_they_must_not_silence_it() ->
 # Tools
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "",
-        "interleaved-tools",
-        "duplicate-tool",
-        "tool-without-end",
-        "twice-encoded-tool",
-        "broken-tool",
-    ],
-)
-def test_an_unknown_tool_is_answered_exactly_once_with_an_error(fault: str) -> None:
+def test_an_unknown_tool_is_answered_exactly_once_with_an_error_however_it_is_asked_for() -> None:
+    faults = ["interleaved-tools", "duplicate-tool", "tool-without-end", "twice-encoded-tool"]
+    faults.append("broken-tool")
+
     async def main(line: Line) -> None:
-        record = await line.call(say(), WaitForBot(quiet_s=0.1, timeout_s=6))
-        assert record.in_vain == []
-        results = [result.value for result in line.stream(1).tool_results]
-        assert sorted(result.name for result in results) == ["look_up", "open_door"]
-        assert len({result.tool_use_id for result in results}) == 2
-        assert all("no tool named" in str(result.result["error"]) for result in results)
-        assert len(record.played) == 1  # asking for a tool is no turn to be heard
+        calls = [
+            line.call(say(), WaitForBot(quiet_s=0.1, timeout_s=6)) for _ in range(1 + len(faults))
+        ]
+        for n, record in enumerate(await line.calls(calls), start=1):
+            assert record.in_vain == []
+            results = [result.value for result in line.stream(n).tool_results]
+            assert sorted(result.name for result in results) == ["look_up", "open_door"]
+            assert len({result.tool_use_id for result in results}) == 2
+            assert all("no tool named" in str(result.result["error"]) for result in results)
+            assert len(record.played) == 1  # asking for a tool is no turn to be heard
 
     tools = (ToolAsk("look_up", {"id": "7"}), ToolAsk("open_door", {}))
-    run(main, *filter(None, [fault]), brain=lambda: ToneBrain(tools=tools))
+    told = [f"{fault}:stream={n}" for n, fault in enumerate(faults, start=2)]
+    run(main, *told, brain=lambda: ToneBrain(tools=tools))
 
 
 def test_the_next_stream_learns_which_tool_was_called() -> None:
@@ -232,7 +226,6 @@ STRANGE = sorted(
     - {Fault.ZOMBIE, Fault.PREMATURE_CLOSE, Fault.DIES_AFTER_REPLAY, Fault.SWALLOWED_TEXT}
 )
 """Those that must not be noticed. They go on at once, or the test would take minutes."""
-AT_ONCE = 6
 
 
 def test_models_that_misbehave_are_talked_to_all_the_same() -> None:
@@ -242,16 +235,9 @@ def test_models_that_misbehave_are_talked_to_all_the_same() -> None:
         )
 
     async def main(line: Line) -> None:
-        calls: list[asyncio.Task[CallRecord]] = []
-        async with asyncio.TaskGroup() as tasks:
-            for n in range(len(STRANGE)):
-                calls.append(tasks.create_task(two_turns(line)))
-                assert await eventually(lambda: len(line.service.streams) == len(calls))
-                if n >= AT_ONCE:
-                    await calls[n - AT_ONCE]
+        records = await line.calls([two_turns(line) for _ in STRANGE])
         assert len(line.service.streams) == len(STRANGE)
-        for n, (fault, call) in enumerate(zip(STRANGE, calls, strict=True), start=1):
-            record = call.result()
+        for n, (fault, record) in enumerate(zip(STRANGE, records, strict=True), start=1):
             assert record.in_vain == [], fault
             assert len(record.played) == 2, fault
             assert len(line.stream(n).heard) == 2, fault
