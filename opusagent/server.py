@@ -98,11 +98,15 @@ class BridgeServer:
         await self._wait_for_calls(DRAIN_MARGIN_S)
 
     async def stop(self) -> None:
-        """Close the listener and whatever is still open, at once."""
+        """Close the listener and whatever is still open, bounded."""
         for live in tuple(self._calls.values()):
             live.bridge.step(Drain())
         await self._wait_for_calls(DRAIN_MARGIN_S)
         await self._socket_server.stop()
+
+    def abort(self) -> None:
+        """Cut every caller's socket at once."""
+        self._socket_server.abort()
 
     # What the admin port asks
 
@@ -149,6 +153,8 @@ class BridgeServer:
         text, message = first
         if isinstance(message, messages.SessionResume):
             await self._refuse(caller, "unknown_session", "the conversation is not known here")
+        elif self._draining:  # upgraded just before
+            await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
             await self._refuse(caller, "at_capacity", "all lines are busy")
         elif message.conversation_id in self._calls:
@@ -200,7 +206,6 @@ class BridgeServer:
         except Exception:  # noqa: BLE001 - the top of a call: a bug ends this call and no other
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
-            await caller.close(1011, "internal error")
         finally:
             del self._calls[conversation_id]
             self._metrics.calls_active.set(len(self._calls))

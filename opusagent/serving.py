@@ -76,6 +76,8 @@ async def serve(settings: Settings) -> int:
         code = EXIT_OK if drained.done() else EXIT_AT_ONCE
         for task in (drained, second, prober):
             task.cancel()
+        if code == EXIT_AT_ONCE:
+            server.abort()
         await server.stop()
         admin.stop()
     return code

@@ -6,6 +6,7 @@ caller transport --texts--> BaseBridge --inputs--> Call --effects--> BaseBridge 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,6 +15,8 @@ from typing import assert_never
 from pydantic import JsonValue
 
 from opusagent.audio.tail import AudioTail
+from opusagent.audiocodes.codec import dump
+from opusagent.audiocodes.messages import SessionError
 from opusagent.bridges.sonic_pipe import SonicPipe
 from opusagent.call.call import Call
 from opusagent.call.events import (
@@ -121,8 +124,15 @@ class BaseBridge:
                 self._to_send.set()
                 await asyncio.wait((writer,), timeout=END_S)
                 writer.cancel()
+                if not self._finished.done() or self._finished.exception() is not None:
+                    await self._apologise()
                 await self._caller.close()
         return outcome
+
+    async def _apologise(self) -> None:
+        """A bug ended the call: say so in the Bot API's words, so that the tenant's fail-over runs."""
+        with contextlib.suppress(TransportError):
+            await self._caller.send(dump(SessionError(reason="internal error")))
 
     def step(self, event: CallInput) -> None:
         """Give the core an input and run what it wants. Never waits, so no other task can slip in between."""
@@ -276,8 +286,12 @@ class BaseBridge:
 
     def _fire(self) -> None:
         self._timer = None
-        # A loop fires up to its resolution early; the core would find nothing due yet.
-        self._run_all(self._call.handle_timer(max(self._loop.time(), self._timer_at)))
+        try:
+            # A loop fires up to its resolution early; the core would find nothing due yet.
+            self._run_all(self._call.handle_timer(max(self._loop.time(), self._timer_at)))
+        except Exception as error:  # noqa: BLE001 - a bug; `run` raises it, where the call's top is
+            if not self._finished.done():
+                self._finished.set_exception(error)
 
     def _disarm(self) -> None:
         if self._timer is not None:

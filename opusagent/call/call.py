@@ -338,6 +338,8 @@ class Call:
         self._end(EndedBy.REFUSED, reason, now)
 
     def _give_up(self, verdict: GaveUp, now: float) -> None:
+        if self._phase in (Phase.LEAVING, Phase.ENDING):
+            return  # the goodbye is being played out, and needs no model
         # VoiceAI Connect's fail-over (a prompt, a transfer) runs on session.error.
         self._phone.wire.reject(self._plan.agent.goodbye_on_failure)
         self._last.append(HangUpSocket(1000, "the model cannot be reached"))

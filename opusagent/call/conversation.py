@@ -302,6 +302,10 @@ class Conversation:
         if cut is not None or noticed:
             self._answer.cut(now, noticed=noticed)
         if cut is None:
+            if (
+                noticed
+            ):  # what has run dry is over as well: the next answer gets its own play stream
+                self._phone.complete_turn(now)
             return
         self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
         self._report(

@@ -41,7 +41,7 @@ def note_of(event: Noted) -> Report:
         case TransferStatus(status=status):
             return Report("transfer status", {"status": status})
         case ActivityReceived(name=name):
-            return Report("activity ignored", {"name": name})
+            return Report("activity ignored", {"name": name[:64]})
         case HangupHint():
             return Report("activity ignored", {"name": "hangup"})
         case UnknownMessage(type=kind):

@@ -14,6 +14,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from opusagent.audio.speech import rms
 from opusagent.models.session_state import Role
 from opusagent.simulators.hearing import Heard as HeardPhrase
 from opusagent.simulators.hearing import PhraseBook
@@ -43,6 +44,8 @@ class PhraseEars:
         """The words of an utterance, an ellipsis where words are missing or are in no book."""
         found = self._book.hear(pcm, rate_hz)
         self.heard.append(found)
+        if not found and not rms(pcm):
+            return Heard("")
         return Heard(" ".join(phrase.words for phrase in found) or _GONE)
 
 

@@ -228,9 +228,7 @@ class _Stream:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
         self._fault_timers = [
-            self._loop.call_at(
-                service.at(service.now + (fault.after_s or 0.0)), self.strike, fault
-            )
+            self._loop.call_at(service.at(service.now + (fault.after_s or 0.0)), self.strike, fault)
             for fault in faults
             if fault.wire is not None and fault.on_event is None
         ]

@@ -8,6 +8,7 @@ upgrade while calls are refused 503
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import http
 import re
@@ -40,7 +41,9 @@ MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 PING_S: Final = 20.0
 """Keeps load balancers with a limit of a minute from cutting a quiet call."""
 
-PING_TIMEOUT_S: Final = 60.0
+PING_TIMEOUT_S: Final = 20.0
+SEND_S: Final = 10.0
+"""A peer that takes nothing for so long is gone, whatever TCP says."""
 CLOSE_S: Final = 2.0
 MAX_PROBE_BYTES: Final = 64 * 1024
 
@@ -112,10 +115,20 @@ class WebSocketServer:
         return port
 
     async def stop(self) -> None:
-        """Stop listening and close what is open (1001)."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        """Stop listening and close what is open (1001); cut what does not close in time."""
+        if self._server is None:
+            return
+        self._server.close()
+        try:
+            async with asyncio.timeout(CLOSE_S + 1.0):
+                await self._server.wait_closed()
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut every socket without a word."""
+        for connection in self._server.connections if self._server is not None else ():
+            connection.transport.abort()
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         tenant = self._tenant(request)
@@ -168,13 +181,22 @@ class WebSocketTransport:
             TransportError: If the socket is closed.
         """
         try:
-            await self._connection.send(text)
+            async with asyncio.timeout(SEND_S):
+                await self._connection.send(text)
         except ConnectionClosed as error:
             raise TransportError("ConnectionLost", "the websocket is closed") from error
+        except TimeoutError:
+            # The library's pings wait behind the same full buffer, so they would never notice.
+            self.abort()
+            raise TransportError("SendTimeout", "the peer does not read") from None
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket, within `CLOSE_S`."""
-        await self._connection.close(code, reason)
+        """Close the socket; cut it where the peer does not take part within `CLOSE_S`."""
+        try:
+            async with asyncio.timeout(CLOSE_S + 1.0):
+                await self._connection.close(code, reason)
+        except TimeoutError:
+            self.abort()
 
     def abort(self) -> None:
         """Cut the TCP connection without a word, as a crash would."""

@@ -19,6 +19,7 @@ from opusagent.simulators.caller_script import (
     Press,
     SendNumbers,
     SendText,
+    Step,
     WaitForBot,
     WaitForBotToSpeak,
 )
@@ -37,7 +38,7 @@ LONG = ToneBrain("A long answer that will not be heard to its end.", seconds=3.0
 
 async def interrupted(line: Line, n_calls: int, cause: str) -> None:
     """Callers who speak over a long answer, and hear the next one."""
-    steps = [
+    steps: list[Step] = [
         say(),
         WaitForBotToSpeak(seconds=0.6),
         say(0.5, over_bot=True),

@@ -584,12 +584,10 @@ def test_fifty_streams_leave_no_thread_and_no_file_behind(tmp_path: Path) -> Non
 def test_a_reset_in_the_middle_of_a_send_is_only_ever_a_transport_error(tmp_path: Path) -> None:
     """The CRT's thread may see the end of a stream while we are about to write to it."""
 
-    async def send_until_it_fails(rig: Rig) -> None:
-        async with rig.opened() as stream:
-            with pytest.raises(TransportError):
-                while True:
-                    await stream.send(EVENT)
-                    await one_turn_of_the_loop()
+    async def keep_sending(stream: BedrockTransport) -> None:
+        while True:
+            await stream.send(EVENT)
+            await one_turn_of_the_loop()
 
     async def one_turn_of_the_loop() -> None:
         turned = asyncio.Event()
@@ -599,6 +597,8 @@ def test_a_reset_in_the_middle_of_a_send_is_only_ever_a_transport_error(tmp_path
     async def main() -> None:
         async with serving(tmp_path, acting(lambda writer: writer.reset(0))) as rig:
             for _ in range(20):
-                await send_until_it_fails(rig)
+                async with rig.opened() as stream:
+                    with pytest.raises(TransportError):
+                        await keep_sending(stream)
 
     run_clean(main)
