@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         NOVA_TEXT_BYTES, ge=100, description="one text of that history, at most"
     )
     audio_buffer_duration_seconds: float = Field(
-        10.0, gt=0, le=60, description="caller audio kept for replay"
+        10.0, gt=0, le=12, description="caller audio kept for replay, at most 12"
     )
 
     # How a call behaves

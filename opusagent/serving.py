@@ -51,6 +51,7 @@ async def serve(settings: Settings) -> int:
         endpoint=settings.aws_endpoint_url_bedrock_runtime,
         ca_file=settings.aws_ca_bundle,
     )
+    await connector.prepare()
     metrics = Metrics()
     agents = AgentDirectory.load(settings.agent_config_dir)
     server = BridgeServer(settings, agents, connector, metrics, clock=clock)

@@ -31,10 +31,13 @@ class AudioTail:
         del self._kept[:dropped]  # moves the start of a bytearray, not its content
         return dropped
 
-    def take(self) -> bytes:
-        """Everything that is kept, in order; nothing is kept afterwards."""
-        pcm = bytes(self._kept)
-        self._kept.clear()
+    def take(self, max_s: float | None = None) -> bytes:
+        """What is kept, in order, at most `max_s` seconds of it; it is not kept afterwards."""
+        n_bytes = len(self._kept)
+        if max_s is not None:
+            n_bytes = min(n_bytes, int(self._bytes_per_second * max_s) & ~1)
+        pcm = bytes(self._kept[:n_bytes])
+        del self._kept[:n_bytes]
         return pcm
 
     def clear(self) -> None:

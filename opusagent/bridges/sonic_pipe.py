@@ -11,6 +11,9 @@ from opusagent.audio.tail import AudioTail
 from opusagent.errors import TransportError
 from opusagent.transports import SonicTransport
 
+EVENT_S = 1.0
+"""The most audio in one event: a replay of ten seconds would come near the service's 1 MB for a part."""
+
 CLOSE_S = 3.0
 """How long a stream that we end may take to say the rest; known clients wait 1 to 2 s."""
 
@@ -132,7 +135,9 @@ class SonicPipe:
             while self._outbox:
                 item = self._outbox.popleft()
                 if isinstance(item, AudioTail):
-                    item = self._encode(item.take())
+                    tail, item = item, self._encode(item.take(EVENT_S))
+                    if len(tail):
+                        self._outbox.appendleft(tail)
                 await self._transport.send(item)
             if self._finishing.is_set():
                 await self._transport.close_input()

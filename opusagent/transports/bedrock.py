@@ -119,6 +119,19 @@ class BedrockConnector:
         request = InvokeModelWithBidirectionalStreamOperationInput(model_id=self._model_id)
         return await client.invoke_model_with_bidirectional_stream(request)
 
+    async def prepare(self) -> None:
+        """Read the SDK's own configuration now, at start-up, where an error can still be mended.
+
+        Raises:
+            ConfigError: If it cannot be used.
+        """
+        try:
+            await self._base_config()
+        except Exception as error:
+            raise ConfigError(
+                f"AWS configuration (AWS_PROFILE, AWS_CONFIG_FILE, AWS_MAX_ATTEMPTS): {error}"
+            ) from error
+
     def note(self, failure: TransportError) -> None:
         """Look at why a stream failed: keys that the service refuses are not shown to it again."""
         if classify(failure.code, failure.message).remedy is Remedy.REFRESH:
