@@ -24,14 +24,13 @@ def show(figures: Sequence[Figures]) -> None:
     for heading in (
         "calls",
         "frame",
-        "core/call",
-        "to model p50/p99",
-        "to caller p50/p99",
+        "core\na call",
+        "to model\np50/p99 ms",
+        "to caller\np50/p99 ms",
         "lost",
-        "doubled",
-        "memory",
-        "anonymous",
-        "per call",
+        "twice",
+        "resident\nMB",
+        "anonymous\nMB",
     ):
         table.add_column(heading, justify="right")
     for row in figures:
@@ -39,13 +38,12 @@ def show(figures: Sequence[Figures]) -> None:
             str(row.calls),
             f"{row.frame_ms} ms",
             f"{row.core_percent_per_call:.2f} %",
-            f"{row.to_model_p50_ms:.1f} / {row.to_model_p99_ms:.1f} ms",
-            f"{row.to_caller_p50_ms:.1f} / {row.to_caller_p99_ms:.1f} ms",
+            f"{row.to_model_p50_ms:.1f} / {row.to_model_p99_ms:.1f}",
+            f"{row.to_caller_p50_ms:.1f} / {row.to_caller_p99_ms:.1f}",
             str(row.caller_frames_lost + row.bot_frames_lost),
             str(row.caller_frames_doubled + row.bot_frames_doubled),
-            f"{row.memory_mb:.0f} MB",
-            f"{row.anonymous_memory_mb:.0f} MB",
-            f"{row.memory_mb_per_call:.2f} MB",
+            f"{row.memory_mb:.0f}",
+            f"{row.anonymous_memory_mb:.0f}",
         )
     console.print(table)
     for row in figures:

@@ -87,13 +87,6 @@ def split_utf8(text: str, max_bytes: int) -> list[str]:
     Joined, the parts are the text again. An empty text has no parts.
 
     Args:
-        turns: The conversation, oldest first.
-        max_bytes: Room for all texts, in UTF-8.
-        max_part_bytes: Largest `textInput`; decides `n_parts` only, a long turn is split when it is
-        sent.
-        opening: Stands in front of a conversation that the bot began.
-
-    Args:
         text: Any text.
         max_bytes: Largest part.
 

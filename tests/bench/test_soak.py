@@ -1,0 +1,42 @@
+import asyncio
+import dataclasses
+
+import pytest
+
+from opusagent.bench.soak import Moment, SoakResult, run_soak
+
+BEFORE = Moment("before", memory_mb=80.0, anonymous_mb=55.0, threads=8, files=20, tasks=6)
+
+
+def problems(**changes: float) -> list[str]:
+    later = dataclasses.replace(BEFORE, when="later", **changes)  # type: ignore[arg-type]
+    return SoakResult(moments=[BEFORE, later], calls=3).problems()
+
+
+def test_a_process_that_holds_what_it_held_has_no_problem() -> None:
+    assert problems() == []
+    assert problems(files=19, memory_mb=90.0) == []
+
+
+def test_each_thing_that_does_not_return_is_named() -> None:
+    assert problems(threads=9) == ["later: threads 8 -> 9"]
+    assert problems(files=21) == ["later: files 20 -> 21"]
+    assert problems(tasks=7) == ["later: tasks 6 -> 7"]
+    assert problems(anonymous_mb=58.0) == ["later: anonymous memory 55.0 -> 58.0 MB"]
+
+
+def test_a_call_that_fails_is_a_problem() -> None:
+    result = SoakResult(moments=[BEFORE], failures=["no session.accepted"])
+    assert result.problems() == ["a call failed: no session.accepted"]
+
+
+@pytest.mark.integration
+def test_a_few_calls_in_a_row_and_at_once_leave_no_thread_file_or_task_behind() -> None:
+    said: list[str] = []
+    result = asyncio.run(run_soak(progress=said.append, in_a_row=3, at_once=3, call_s=0.3))
+    assert result.calls == 9  # three warm the process up
+    assert result.failures == []
+    before, *later = result.moments
+    assert all(moment.within(before) for moment in later)
+    assert len(said) == 3
+    assert result.as_json()["soak"]["moments"][0]["when"] == "before"

@@ -1,0 +1,86 @@
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opusagent.footprint import defer, holdings
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "lazy_fruit"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from lazy_fruit.core import APPLE\n")
+    (folder / "core.py").write_text("APPLE = 'apple'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("lazy_fruit", "lazy_fruit.core"):
+        sys.modules.pop(name, None)
+    return folder
+
+
+def loaded() -> bool:
+    return "lazy_fruit.core" in sys.modules
+
+
+def test_a_deferred_module_runs_when_something_is_looked_up_in_it_and_not_when_imported(
+    package: Path,
+) -> None:
+    defer("lazy_fruit")
+    import lazy_fruit  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    assert not loaded()
+    assert lazy_fruit.APPLE == "apple"
+    assert loaded()
+
+
+def test_a_module_inside_a_deferred_one_can_be_imported(package: Path) -> None:
+    defer("lazy_fruit")
+    from lazy_fruit import core  # noqa: PLC0415
+
+    assert core.APPLE == "apple"
+    assert sys.modules["lazy_fruit"].core is core
+
+
+def test_a_name_that_a_deferred_module_lacks_is_an_attribute_error(package: Path) -> None:
+    defer("lazy_fruit")
+    import lazy_fruit  # noqa: PLC0415
+
+    with pytest.raises(AttributeError, match="PEAR"):
+        _ = lazy_fruit.PEAR
+
+
+def test_deferring_what_is_loaded_or_missing_does_nothing() -> None:
+    asyncio_module = sys.modules["asyncio"]
+    defer("asyncio")
+    defer("no_module_of_this_name")
+    assert sys.modules["asyncio"] is asyncio_module
+    assert "no_module_of_this_name" not in sys.modules
+
+
+def test_what_a_process_holds_is_counted() -> None:
+    async def look() -> tuple[dict[str, int], dict[str, int]]:
+        before = holdings()
+        one, other = socket.socketpair()
+        with one, other:
+            async with asyncio.TaskGroup() as tasks:
+                waiting = tasks.create_task(asyncio.Event().wait())
+                within = holdings()
+                waiting.cancel()
+        return before, within
+
+    before, within = asyncio.run(look())
+    assert within["tasks"] == before["tasks"] + 1
+    assert within["fds"] == before["fds"] + 2
+    assert within["threads"] >= 1
+
+
+@pytest.mark.integration
+def test_the_sdks_other_http_client_is_not_loaded_with_the_bridge() -> None:
+    words = "import opusagent.serving, sys; print('aiohttp.client' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
