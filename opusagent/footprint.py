@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-__all__ = ["defer", "holdings", "settle"]
+__all__ = ["defer", "holdings", "release", "settle"]
 
 _loading = threading.RLock()
 
@@ -64,6 +64,19 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    _trim()
+
+
+def release() -> None:
+    """Give back what finished calls have left; takes some milliseconds, so not while there are others.
+
+    Without it glibc keeps most of it: measured 8 MB more after each 50 calls at once than before.
+    """
+    gc.collect()
+    _trim()
+
+
+def _trim() -> None:
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -18,7 +18,7 @@ from opusagent.call.events import Drain
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
 from opusagent.errors import RemoteProtocolError, TransportError
-from opusagent.footprint import holdings
+from opusagent.footprint import holdings, release
 from opusagent.observability import Metrics, bound
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.websocket import WebSocketServer
@@ -27,6 +27,9 @@ _log = structlog.get_logger("opusagent.server")
 
 DRAIN_MARGIN_S = 3.0
 """How long before `DRAIN_SECONDS` are over the last calls are let go."""
+
+REST_S = 1.0
+"""How long after the last call memory is given back, unless another call has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,12 @@ class BridgeServer:
             self._metrics.calls_active.set(len(self._calls))
             if not self._calls:
                 self._none_left.set()
+                asyncio.get_running_loop().call_later(REST_S, self._rest)
+
+    def _rest(self) -> None:
+        """Give memory back at a moment when nobody can notice."""
+        if not self._calls:
+            release()
 
     async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
         """Answer with `session.error`, so that the tenant's fail-over runs."""

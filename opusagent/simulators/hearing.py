@@ -118,16 +118,21 @@ class PhraseBook:
         if not self._recordings or len(sound) < rate_hz // 20:
             return ()
         audio = resample(sound, rate_hz, RATE_HZ, below_hz=_BAND_HZ)
-        pieces, explained = self._explain(audio)
         power = power_of_frames(audio)
-        found = [_understood(group, explained, power) for group in _by_utterance(pieces)]
-        heard = [one for one in found if one is not None]
+        # What is no phrase explains nothing: a few likenesses must not pass for its missing end.
+        groups = [group for group in _by_utterance(self._pieces_of(audio)) if _understood(group)]
+        while True:
+            explained = _explained_by(groups, len(audio))
+            left = [group for group in groups if not _goes_elsewhere(group, explained, power)]
+            if len(left) == len(groups):
+                break
+            groups = left
+        heard = [one for one in map(_understood, groups) if one is not None]
         return tuple(sorted(heard, key=lambda one: one.begins_ms))
 
-    def _explain(self, audio: Samples) -> tuple[list[Piece], Mask]:
-        """The pieces of recordings that the audio is made of, and which samples they explain."""
+    def _pieces_of(self, audio: Samples) -> list[Piece]:
+        """The pieces of recordings that the audio is made of."""
         pieces: list[Piece] = []
-        explained = np.zeros(len(audio), dtype=np.bool_)
         left = audio.copy()
         floor = QUIET * float(np.dot(audio, audio))
         while len(pieces) < _MOST_PIECES and float(np.dot(left, left)) > floor:
@@ -135,11 +140,9 @@ class PhraseBook:
             if piece is None:
                 break
             pieces.append(piece)
-            for first, last in runs(piece.heard):
-                begin, end = max(0, piece.at + first * FRAME), piece.at + last * FRAME
-                explained[begin:end] = True
+            for begin, end in _spans(piece):
                 left[begin:end] = 0.0
-        return pieces, explained
+        return pieces
 
     def _best_piece(self, audio: Samples, pieces: Sequence[Piece]) -> Piece | None:
         """What explains most of the audio; phrases begin alike, so what goes on with one has a lead."""
@@ -196,14 +199,48 @@ def _by_utterance(pieces: list[Piece]) -> list[list[Piece]]:
     return groups
 
 
-def _understood(
-    group: list[Piece], explained: Mask, power: npt.NDArray[np.float32]
-) -> Heard | None:
-    """What one time of saying a phrase amounts to; None where too little of it, or something else."""
+def _spans(piece: Piece) -> list[tuple[int, int]]:
+    """The samples of the audio in which a piece is heard, as half-open ranges."""
+    at = piece.at
+    return [(max(0, at + a * FRAME), at + b * FRAME) for a, b in runs(piece.heard)]
+
+
+def _explained_by(groups: Sequence[Sequence[Piece]], n_samples: int) -> Mask:
+    """Which samples of the audio are part of a phrase."""
+    explained = np.zeros(n_samples, dtype=np.bool_)
+    for begin, end in itertools.chain.from_iterable(
+        _spans(piece) for group in groups for piece in group
+    ):
+        explained[begin:end] = True
+    return explained
+
+
+def _goes_elsewhere(
+    group: Sequence[Piece], explained: Mask, power: npt.NDArray[np.float32]
+) -> bool:
+    """Whether there is other speech where the phrase should begin or go on."""
+    covered = _covered(group)
+    first, last = _extent(covered)
+    other = _something_else(min(group, key=_begin), range(first), explained, power)
+    other += _something_else(max(group, key=_end), range(last, len(covered)), explained, power)
+    return bool(other > max(_LEAST_OTHER_FRAMES, _MOST_OTHER * covered.sum()))
+
+
+def _covered(group: Sequence[Piece]) -> Mask:
+    """Which frames of the recording were heard."""
+    return np.logical_or.reduce([piece.heard for piece in group])
+
+
+def _extent(covered: Mask) -> tuple[int, int]:
+    """From the first frame heard to the one after the last."""
+    return int(covered.argmax()), len(covered) - int(covered[::-1].argmax())
+
+
+def _understood(group: Sequence[Piece]) -> Heard | None:
+    """What one time of saying a phrase amounts to; None where too little of it."""
     recording = group[0].recording
-    times = np.sum([piece.heard for piece in group], axis=0)
-    covered = times > 0
-    first, last = int(covered.argmax()), len(covered) - int(covered[::-1].argmax())
+    covered = _covered(group)
+    first, last = _extent(covered)
     product = energy = 0.0
     left = covered.copy()
     for piece in group:  # each frame counts once
@@ -216,17 +253,13 @@ def _understood(
     if score < _LEAST_SCORE or words == "…":
         return None
     before, after = min(group, key=_begin), max(group, key=_end)
-    other = _something_else(before, range(first), explained, power)
-    other += _something_else(after, range(last, len(covered)), explained, power)
-    if other > max(_LEAST_OTHER_FRAMES, _MOST_OTHER * covered.sum()):
-        return None
     return Heard(
         text=recording.text,
         words=words,
         phrase_id=recording.phrase_id,
         score=min(1.0, score),
         begins_ms=max(0, _begin(before)) * 1000 // RATE_HZ,
-        ends_ms=min(_end(after), len(explained)) * 1000 // RATE_HZ,
+        ends_ms=_end(after) * 1000 // RATE_HZ,
         missing_start_ms=first * FRAME_MS if recording.loud[:first].any() else 0,
         missing_end_ms=(len(covered) - last) * FRAME_MS if recording.loud[last:].any() else 0,
         holes_ms=_holes_ms(recording, covered[first:last], first),
