@@ -36,7 +36,8 @@ from opusagent.call.events import (
     ToolFinished,
 )
 from opusagent.call.farewell import Farewell
-from opusagent.call.model_side import GaveUp, LegRole
+from opusagent.call.legs import LegRole
+from opusagent.call.model_side import GaveUp
 from opusagent.call.notes import note_of, transcript_of
 from opusagent.call.phase import Phase, status_after
 from opusagent.call.phone_side import PhoneSide
@@ -102,17 +103,18 @@ class Call:
                 self._from_caller(text, now)
             case FromSonic(stream, payload):
                 self._from_sonic(stream, payload, now)
-            case StreamOpened(stream):
-                self._stream_opened(stream, now)
+            case StreamOpened(stream, expires_at):
+                self._stream_opened(stream, expires_at, now)
             case StreamLost(stream, failure):
                 self._stream_lost(stream, failure, now)
             case ToolFinished(call, result):
                 if self._talk is not None:
-                    self._talk.tool_finished(call, result)
+                    self._talk.tool_finished(call, result, now)
             case CallerLost() | HangUp() | Drain():
                 self._must_end(event, now)
             case _:
                 assert_never(event)
+        self._look(now)
         return self._effects()
 
     def handle_timer(self, now: float) -> list[Effect]:
@@ -125,6 +127,7 @@ class Call:
             self._model_timer(self._talk, now)
             if self._phase is not Phase.OVER:
                 self._talk.handle_timer(now)
+        self._look(now)
         return self._effects()
 
     def next_timer(self) -> float | None:
@@ -230,7 +233,12 @@ class Call:
         self._initiated_at = now
         self._timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
         self._talk = Conversation(
-            self._plan, ambient=self._ambient, phone=self._phone, out=self._out, now=now
+            self._plan,
+            ambient=self._ambient,
+            phone=self._phone,
+            out=self._out,
+            save=self._save,
+            now=now,
         )
         self._talk.model.open(now)
 
@@ -261,8 +269,8 @@ class Call:
 
     # The model
 
-    def _stream_opened(self, stream: StreamId, now: float) -> None:
-        if self._talk is not None and self._talk.model.opened(stream, now):
+    def _stream_opened(self, stream: StreamId, expires_at: float | None, now: float) -> None:
+        if self._talk is not None and self._talk.model.opened(stream, now, expires_at):
             self._accept(now)
             self._talk.stream_opened(now)
 
@@ -270,9 +278,12 @@ class Call:
         leg = None if self._talk is None else self._talk.model.leg(stream)
         if self._talk is None or leg is None or leg.role is LegRole.CLOSING:
             return
-        self._talk.stream_lost(stream, failure, now)
+        was_live = leg is self._talk.model.live
+        self._talk.stream_lost(leg, failure, now)
         if (gave_up := self._talk.model.lost(stream, failure, now)) is not None:
             self._give_up(gave_up, now)
+        elif was_live and self._talk.model.live is not None:  # the standby took over at once
+            self._talk.stream_opened(now)
 
     def _from_sonic(self, stream: StreamId, payload: bytes, now: float) -> None:
         leg = None if self._talk is None else self._talk.model.leg(stream)
@@ -295,6 +306,10 @@ class Call:
                     self._give_up(verdict, now)
                 case None:
                     return
+
+    def _look(self, now: float) -> None:
+        if self._talk is not None and self._phase is not Phase.OVER:
+            self._talk.look(now)
 
     # Ending
 
@@ -370,6 +385,10 @@ class Call:
                 self._end(EndedBy.BOT, self._farewell.reason if self._farewell else "", now)
             case _:
                 assert_never(due)
+
+    def _save(self) -> None:
+        if self._talk is not None and self._state is not None:
+            self._out.append(Save(self._talk.snapshot(self._state)))
 
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))

@@ -39,6 +39,7 @@ class PhoneSide:
         self._detector = self._new_detector()
         self._told_started = False
         self._spoke_at: float | None = None
+        self._caller_quiet_from = 0.0
 
     def choose_formats(self, offered: Sequence[str]) -> None:
         """Settle both directions: what needs no resampling first.
@@ -55,13 +56,18 @@ class PhoneSide:
 
     def heard(self, pcm: bytes, now: float) -> bool:
         """Take a chunk of the caller's audio. True while she speaks."""
-        if self._detector.feed(pcm) is SpeechChange.STARTED:
-            self._spoke_at = now
+        match self._detector.feed(pcm):
+            case SpeechChange.STARTED:
+                self._spoke_at = now
+            case SpeechChange.STOPPED:
+                self._caller_quiet_from = now
         self._tell_speech(now)
         return self._detector.speaking
 
     def stream_closed(self, now: float) -> None:
         """VoiceAI Connect withholds the caller's audio from now on."""
+        if self._detector.speaking:
+            self._caller_quiet_from = now
         self._detector = self._new_detector()
         self._tell_speech(now)
 
@@ -76,6 +82,16 @@ class PhoneSide:
         began = self._voice.began_at
         return self._spoke_at is not None and began is not None and self._spoke_at > began
 
+    @property
+    def quiet_from(self) -> float | None:
+        """Since when nobody speaks, or from when on, once the phone has played what it has.
+
+        None while the caller speaks.
+        """
+        if self.caller_speaks:
+            return None
+        return max(self._caller_quiet_from, self._voice.silent_from())
+
     def understood(self, text: str) -> None:
         """The model has the caller's words: her turn is the bot's business now.
 
@@ -87,13 +103,13 @@ class PhoneSide:
 
     # What the bot does
 
-    def play(self, pcm: bytes, content_id: str, now: float) -> bool:
-        """Play more of the bot's turn. True if this begins a turn."""
-        return self._voice.add(pcm, content_id, now)
+    def play(self, pcm: bytes, content_id: str, now: float, *, source: int = 0) -> bool:
+        """Play more of the bot's turn. True if this begins a turn. For `source` see `BotVoice.add`."""
+        return self._voice.add(pcm, content_id, now, source=source)
 
-    def complete_turn(self, now: float) -> None:
+    def complete_turn(self, now: float, *, source: int = 0) -> None:
         """No more audio comes for the bot's turn."""
-        self._voice.complete_turn(now)
+        self._voice.complete_turn(now, source=source)
 
     def barge_in(self, now: float) -> Cut | None:
         """Silence the bot, in VoiceAI Connect's order. None if there was nothing to silence."""

@@ -55,6 +55,11 @@ class Recovery:
         self._early_deaths = 0
         self._killed_by_history = 0
 
+    def lived(self, age_s: float) -> None:
+        """A stream was replaced at this age: if it lived long, what went wrong before is over."""
+        if age_s >= EARLY_DEATH_S:
+            self._begin()
+
     def after(self, failure: Failure, *, age_s: float | None, had_history: bool) -> float | None:
         """Seconds until the next try; None when no other try can work.
 

@@ -342,7 +342,13 @@ class CallDriver:
 
     @property
     def live(self) -> Service:
-        """The newest stream."""
+        """The stream that hears the caller, or else the newest one."""
+        hears = [one for one in self.services.values() if one.closed is None and one.audio]
+        return hears[-1] if hears else self.newest
+
+    @property
+    def newest(self) -> Service:
+        """The stream that was opened last; it may be a standby."""
         return self.services[max(self.services)]
 
     def deliver(self, service: Service | None = None) -> None:
