@@ -62,7 +62,7 @@ class RecordedCall(BaseModel):
         began_at: In UTC.
         rate_hz: Of `call.wav`; None where the call was never accepted and there is no sound.
         streams: How many streams heard the caller.
-        switches: What each change to a standby reported.
+        switches: What each change to another stream reported.
         losses: What each loss of a stream reported.
         dropped_bytes: Sound, mostly, for which there was no room.
         complete: Whether nothing was dropped.
@@ -293,10 +293,13 @@ class _Recording:
                 self._accepted(
                     str(report.fields["caller_format"]), str(report.fields["play_format"])
                 )
-            case "stream opened" | "stream switched" as event:
+            case "stream opened":
                 self._streams.add(report.fields["stream"])
-                if event == "stream switched":
-                    self.about.switches.append(line)
+            case "stream switched":
+                self._streams.add(report.fields["stream"])
+                self.about.switches.append(line)
+            case "closed first":
+                self.about.switches.append(line)
             case "stream lost":
                 self.about.losses.append(line)
             case "barge-in":
