@@ -190,7 +190,9 @@ class Metrics:
             "stream_failures", "Streams that failed.", "code", "remedy"
         )
         self.switches = self._counter(
-            "stream_switches", "Streams replaced by a standby, by what made the moment.", "reason"
+            "stream_switches",
+            "Streams replaced before their limit, by what made the moment.",
+            "reason",
         )
         self.stream_age_at_switch = self._histogram(
             "stream_age_at_switch_seconds", "Age of streams when they were replaced.", _AGE_S

@@ -23,6 +23,7 @@ _TOPICS: Mapping[str, Topic] = {
     "standby ready": Topic.TRANSITION,
     "standby lost": Topic.TRANSITION,
     "stream switched": Topic.TRANSITION,
+    "closed first": Topic.TRANSITION,
     "barge-in": Topic.BARGE_IN,
     "bot speaks": Topic.AUDIO,
     "audio dropped": Topic.AUDIO,
@@ -40,8 +41,6 @@ _WARNINGS = frozenset(
 )
 _ONCE = frozenset({"broken message", "unknown message", "activity ignored"})
 _COUNT_ONLY = frozenset({"usage", "first frame"})
-_LOSSES = {"stream opened": "lost_ms", "stream switched": "dropped_ms"}
-"""What says how much unanswered speech was too old to be replayed."""
 
 
 class Reporter:
@@ -72,6 +71,7 @@ class Reporter:
             "standby ready": self._head_came,
             "standby lost": lambda f: metrics.standby_failed(str(f["code"]), str(f["remedy"])),
             "stream switched": self._stream_switched,
+            "closed first": lambda f: self._replaced("closed_first", f),
             "first frame": self._first_frame,
             "audio dropped": lambda f: metrics.audio_dropped_seconds.labels(f["where"]).inc(
                 _number(f["ms"]) / 1000
@@ -99,7 +99,7 @@ class Reporter:
             fields["pii"] = dict(report.private)
         write = self._log.warning if report.event in _WARNINGS else self._log.info
         write(report.event, **fields)
-        if report.event in _LOSSES and (lost_ms := report.fields[_LOSSES[report.event]]):
+        if lost_ms := report.fields.get("lost_ms"):
             self.report(Report("audio dropped", {"where": "ring", "ms": lost_ms}))
 
     def ended(self, outcome: CallOutcome, seconds: float) -> None:
@@ -147,16 +147,19 @@ class Reporter:
         self._was_fed(fields)
 
     def _stream_switched(self, fields: Mapping[str, JsonValue]) -> None:
-        self._metrics.switches.labels(fields["reason"]).inc()
-        self._metrics.stream_age_at_switch.observe(_number(fields["age_s"]))
+        self._replaced(str(fields["reason"]), fields)
         self._was_fed(fields)
+
+    def _replaced(self, reason: str, fields: Mapping[str, JsonValue]) -> None:
+        self._metrics.switches.labels(reason).inc()
+        self._metrics.stream_age_at_switch.observe(_number(fields["age_s"]))
 
     def _was_fed(self, fields: Mapping[str, JsonValue]) -> None:
         """A stream was given the past, and hears the caller from now on."""
         if fields["stream"] in self._fed:
             return
         if self._fed:  # nothing comes before the first
-            self._metrics.gap_seconds.observe(_number(fields.get("gap_ms")) / 1000)
+            self._metrics.gap_seconds.observe(_number(fields["gap_ms"]) / 1000)
         self._fed.add(fields["stream"])
         self._metrics.replayed_seconds.inc(_number(fields["replayed_ms"]) / 1000)
         self._metrics.history_items.observe(_number(fields["history_items"]))
@@ -164,6 +167,8 @@ class Reporter:
         self._metrics.history_trimmed.inc(_number(fields["history_trimmed"]))
 
     def _first_frame(self, fields: Mapping[str, JsonValue]) -> None:
+        if len(self._fed) == 1:  # the call has just begun
+            return
         self._transition_ms += round(_number(fields["after_ms"]))
         self._metrics.switch_seconds.observe(_number(fields["after_ms"]) / 1000)
         self._metrics.transition_seconds.inc(_number(fields["after_ms"]) / 1000)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from pydantic import JsonValue
 
 from opusagent.bridges.reporting import Reporter
 from opusagent.call.events import CallOutcome, EndedBy, Report
+from opusagent.call.plan import ContinuationPolicy
 from opusagent.config import Settings
 from opusagent.observability import Metrics, configure_logging
+from tests.call.driver import PLAN, CallDriver
 
 OPENED: dict[str, JsonValue] = {
     "stream": 1,
@@ -35,7 +38,7 @@ SWITCHED: dict[str, JsonValue] = {
     "standby_age_s": 8.5,
     "gap_ms": 40,
     "replayed_ms": 1840,
-    "dropped_ms": 0,
+    "lost_ms": 0,
     "history_items": 12,
     "history_bytes": 2345,
     "history_trimmed": 3,
@@ -159,14 +162,47 @@ def test_a_switch_is_counted_with_its_figures() -> None:
 
 def test_the_share_of_calls_in_transition_can_be_computed() -> None:
     told = Told()
+    told("stream opened", OPENED)
+    told("first frame", {"stream": 1, "after_ms": 900})  # the call has just begun
+    told("stream switched", SWITCHED)
     told("first frame", {"stream": 2, "after_ms": 4})
+    told("stream switched", {**SWITCHED, "from_stream": 2, "stream": 3})
     told("first frame", {"stream": 3, "after_ms": 8})
     told.reporter.ended(CallOutcome(EndedBy.CALLER), 800.0)
-    (line,) = told.lines  # a first frame is counted only
+    assert len(told.lines) == 4  # a first frame is counted only
+    line = told.lines[-1]
     assert (line["event"], line["transition_ms"]) == ("call ended", 12)
     assert told.number("switch_seconds_count") == 2
     share = told.number("transition_seconds_total") / told.number("call_seconds_sum")
     assert share == pytest.approx(0.000_015)
+
+
+def test_a_stream_that_is_closed_before_the_next_is_there_counts_as_replaced() -> None:
+    told = Told()
+    told("closed first", {"stream": 1, "age_s": 460.0})
+    (line,) = told.lines
+    assert (line["level"], line["topic"]) == ("info", "transition")
+    assert told.numbers("stream_switches_total") == {"closed_first": 1}
+    assert told.number("stream_age_at_switch_seconds_sum") == 460
+
+
+def test_what_a_whole_call_reports_of_its_switch_is_logged_and_counted() -> None:
+    policy = ContinuationPolicy(transition_threshold_s=10, audio_start_timeout_s=20, limit_s=60)
+    call = CallDriver(replace(PLAN, continuation=policy), random=lambda: 0.0)
+    call.answer()
+    call.quiet(20.0)
+    told = Told()
+    for _, report in call.reports:
+        told.reporter.report(report)
+    lines = {line["event"]: line for line in told.lines}
+    assert lines["threshold reached"]["age_s"] == pytest.approx(10, abs=0.02)
+    assert lines["standby asked"]["cause"] == "silence"
+    assert lines["standby ready"]["open_ms"] == 100
+    assert {*SWITCHED} - {*lines["stream switched"]} == set()
+    assert told.numbers("stream_switches_total") == {"silence": 1}
+    assert told.number("streams_open") == 2  # in memory nothing says that the old one has closed
+    assert told.number("switch_seconds_count") == 1
+    assert told.number("switch_seconds_sum") <= 0.02
 
 
 def test_standbys_that_fail_and_streams_that_go_deaf_are_counted_by_kind() -> None:
@@ -190,7 +226,7 @@ def test_standbys_that_fail_and_streams_that_go_deaf_are_counted_by_kind() -> No
 @pytest.mark.parametrize(
     ("event", "fields"),
     [
-        ("stream switched", {**SWITCHED, "dropped_ms": 2000}),
+        ("stream switched", {**SWITCHED, "lost_ms": 2000}),
         ("stream opened", {**OPENED, "lost_ms": 2000}),
     ],
 )
