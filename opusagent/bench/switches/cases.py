@@ -87,7 +87,7 @@ class Case:
     @property
     def seamless(self) -> bool:
         """Whether a stream is always there: the next one is opened before the old one ends."""
-        return self.planned and not self.service.quota
+        return self.planned and not (self.service.quota or self.service.dead_standby)
 
 
 CASES: Final = (
@@ -135,14 +135,16 @@ CASES: Final = (
         caller=CallerHabits(keys=True, rest_s=(0.1, 0.2)),
     ),
     Case(name="standby refused", timeout_s=1.5, service=ServiceHabits(quota=1)),
-    Case(name="standby slow (2 s)", timeout_s=3.0, service=ServiceHabits(open_delay_s=2.0)),
+    Case(name="standby slow (2 s)", timeout_s=6.0, service=ServiceHabits(open_delay_s=2.0)),
     Case(name="standby dead after accept", timeout_s=2.5, service=ServiceHabits(dead_standby=True)),
     Case(
         name="dead after the history",
-        timeout_s=1.0,
+        threshold_s=2.5,
+        timeout_s=0.5,
+        limit_s=12.0,
         planned=False,
         service=ServiceHabits(dies_after_history=2),
-        caller=CallerHabits(call_s=7.0),
+        caller=CallerHabits(call_s=5.0),
     ),
     Case(
         name="hard cut",
