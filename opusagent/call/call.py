@@ -38,7 +38,7 @@ from opusagent.call.events import (
 from opusagent.call.farewell import Farewell
 from opusagent.call.legs import LegRole
 from opusagent.call.model_side import GaveUp
-from opusagent.call.notes import note_of, transcript_of
+from opusagent.call.notes import differs, note_of, transcript_of
 from opusagent.call.phase import Phase, status_after
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
@@ -87,6 +87,7 @@ class Call:
         self._talk: Conversation | None = None
         self._farewell: Farewell | None = None
         self._state: SessionState | None = None
+        self._saved: SessionState | None = None
         self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
@@ -388,7 +389,8 @@ class Call:
 
     def _save(self) -> None:
         if self._talk is not None and self._state is not None:
-            self._out.append(Save(self._talk.snapshot(self._state)))
+            self._saved = self._talk.snapshot(self._state)
+            self._out.append(Save(self._saved))
 
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))
@@ -402,7 +404,9 @@ class Call:
         if talk is not None and self._state is not None and (talk.changed or self._last):
             talk.changed = False
             state = talk.snapshot(self._state)
-            effects.append(Save(state))
+            if self._last or differs(state, self._saved):
+                self._saved = state
+                effects.append(Save(state))
             if self._phase is Phase.OVER:
                 effects.append(transcript_of(state))
         effects += self._last

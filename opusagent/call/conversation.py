@@ -296,7 +296,7 @@ class Conversation:
 
     def model_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
         """Something came from a stream."""
-        self.model.shows_life(leg)
+        self.model.shows_life(leg, now)
         match leg.role:
             case LegRole.LIVE:
                 self._live_event(leg, event, now)
@@ -316,10 +316,13 @@ class Conversation:
                 self._barge_in("model", now, noticed=True)
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
                 self._caller_understood(leg, text, now)
-        if self._bot.event(leg, event, now) is Came.SOUND:
-            self._greeting.done()
-            self._interrupted = False
-            self.model.answered()
+        match self._bot.event(leg, event, now):
+            case Came.SOUND:
+                self._greeting.done()
+                self._interrupted = False
+                self.model.answered()
+            case Came.END:
+                self.changed = True
         self._tool_event(leg, event, now)
 
     def _any_event(self, leg: Leg, event: sonic.SonicEvent) -> None:

@@ -82,7 +82,7 @@ class CallPlan:
     speech_threshold_rms: int = 300
     audio_buffer_s: float = 10.0
     continuation: ContinuationPolicy = ContinuationPolicy()
-    deaf_after_s: float = 10.0
+    deaf_after_s: float = 6.0
     record: bool = False
     max_history_bytes: int = 40_000
     max_part_bytes: int = 1_000
