@@ -98,7 +98,7 @@ class Call:
     def handle(self, event: CallInput, now: float) -> list[Effect]:
         """Take an input; returns what is to be done, in order."""
         if self._phase is Phase.OVER:
-            return []
+            return self._too_late(event)
         match event:
             case FromCaller(text):
                 self._from_caller(text, now)
@@ -286,7 +286,8 @@ class Call:
         elif was_live and self._talk.model.live is not None:  # the standby took over at once
             self._talk.stream_opened(now)
 
-    def _from_sonic(self, stream: StreamId, payload: bytes, now: float) -> None:
+    def _from_sonic(self, stream: StreamId, payload: bytes, now: float | None) -> None:
+        """Take an event of a stream; `now` is None once the call is over."""
         leg = None if self._talk is None else self._talk.model.leg(stream)
         if self._talk is None or leg is None:
             return
@@ -296,7 +297,16 @@ class Call:
             self._report("broken message", wire=error.wire, got=error.got)
             return
         for event in events:
-            self._talk.model_event(leg, event, now)
+            if now is None:
+                self._talk.late_event(leg, event)
+            else:
+                self._talk.model_event(leg, event, now)
+
+    def _too_late(self, event: CallInput) -> list[Effect]:
+        """The call is over: only what a stream says while it is closed still counts."""
+        if isinstance(event, FromSonic):
+            self._from_sonic(event.stream, event.payload, None)
+        return self._effects()
 
     def _model_timer(self, talk: Conversation, now: float) -> None:
         while self._phase is not Phase.OVER:
@@ -407,8 +417,8 @@ class Call:
             if self._last or differs(state, self._saved):
                 self._saved = state
                 effects.append(Save(state))
-            if self._phase is Phase.OVER:
-                effects.append(transcript_of(state))
+        if self._last and self._phase is Phase.OVER and self._saved is not None:
+            effects.append(transcript_of(self._saved))
         effects += self._last
         self._last.clear()
         return effects

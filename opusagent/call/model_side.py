@@ -178,6 +178,8 @@ class ModelSide:
     def close_all(self, reason: CloseReason) -> None:
         """Close every stream that is not closing yet, properly, and open no other."""
         self._timers.clear_all()
+        if self.live is not None:
+            self.live.late_turns_count = True
         self._handover.close(reason)
         self.wants_comfort = False
         for leg in self._legs:

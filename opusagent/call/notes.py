@@ -63,6 +63,4 @@ def transcript_of(state: SessionState) -> Report:
 
 def differs(state: SessionState, saved: SessionState | None) -> bool:
     """Whether there is more to be stored than that some time has passed."""
-    return saved is None or saved != state.model_copy(
-        update={"last_activity": saved.last_activity}
-    )
+    return saved is None or saved != state.model_copy(update={"last_activity": saved.last_activity})

@@ -19,6 +19,10 @@ from opusagent.call.playback import Cut
 
 __all__ = ["PhoneSide"]
 
+LATENESS_S = 0.25
+"""VoiceAI Connect began to play up to 230 ms after the first chunk on a live capture: so long after the
+end by our reckoning it may still be playing, and speech that it is told of would cut it off."""
+
 
 class PhoneSide:
     """Joins one websocket's protocol to what is played and what is heard on it.
@@ -148,7 +152,7 @@ class PhoneSide:
 
     def _tell_speech(self, now: float) -> None:
         speaks = self.caller_speaks
-        if not speaks or not self.audible(now):
+        if not speaks or not self._voice.audible(now - LATENESS_S):
             self._tell(started=speaks)
 
     def _tell(self, *, started: bool) -> None:

@@ -89,8 +89,12 @@ class CallPlan:
 
     def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
         """What each stream of the call is opened with, at the rates that the phone side settled."""
+        prompt = self.agent.system_prompt
+        if self.greeting_audio.by_rate and self.agent.greeting.text:
+            # The model did not say it, and would greet once more.
+            prompt += f"\n\nThe caller has been greeted already: {self.agent.greeting.text}"
         return SonicConfig(
-            system_prompt=self.agent.system_prompt,
+            system_prompt=prompt,
             model_id=self.model_id,
             voice=self.agent.voice,
             tools=self.tools,

@@ -210,7 +210,7 @@ class CallDriver:
 
     def _run(self, effects: list[Effect]) -> None:
         for effect in effects:
-            assert not self.finished, f"{effect} after Finish"
+            assert not self.finished or isinstance(effect, Save | Report), f"{effect} after Finish"
             self.ran.append((self.now, effect))
             self._run_one(effect)
 
