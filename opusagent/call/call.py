@@ -83,7 +83,7 @@ class Call:
         self._out: list[Effect] = []
         self._last: list[Effect] = []  # what must come after every text to the caller
         self._timers: Timers[Timer] = Timers()
-        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow)
+        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow, out=self._out)
         self._talk: Conversation | None = None
         self._farewell: Farewell | None = None
         self._state: SessionState | None = None

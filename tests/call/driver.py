@@ -37,6 +37,8 @@ from opusagent.call.events import (
     FromSonic,
     HangUpSocket,
     OpenStream,
+    Record,
+    RecordSilence,
     Report,
     RunTool,
     Save,
@@ -240,6 +242,8 @@ class CallDriver:
                 self.saves.append(state)
             case Report():
                 self.reports.append((self.now, effect))
+            case Record() | RecordSilence():
+                assert self.plan.record
             case Finish(outcome):
                 self.outcome = outcome
                 self.finished += 1

@@ -16,7 +16,7 @@ from opusagent.audiocodes.peer_events import (
     Speech,
     SpeechKind,
 )
-from opusagent.call.events import StreamId
+from opusagent.call.events import Record, RecordSilence, StreamId, Voice
 from opusagent.call.plan import Recording
 from opusagent.models.agent import Greeting
 from opusagent.models.session_state import Role
@@ -31,6 +31,7 @@ from tests.call.driver import (
     CallDriver,
     bot_pcm,
     counted,
+    frame_numbers,
     stops,
     with_agent,
 )
@@ -953,3 +954,34 @@ def test_every_play_stream_that_began_was_closed(talking: CallDriver) -> None:
     assert stops(talking) == len(list(talking.times(PlayStarted))) == 2
     chunks = [e for e in talking.since(T0) if isinstance(e, PlayChunk)]
     assert all(chunk.data for chunk in chunks)
+
+
+# Recording
+
+
+def test_what_both_say_is_noted_for_a_recording_as_it_passes() -> None:
+    call = CallDriver(plan=replace(PLAN, record=True))
+    call.answer()
+    call.talk(0.2)
+    call.says("Hello.", 1, 0.5)
+    call.quiet(1.0)
+    sounds = [effect for _, effect in call.ran if isinstance(effect, Record)]
+    caller = b"".join(s.pcm for s in sounds if s.voice is Voice.CALLER)
+    bot = b"".join(s.pcm for s in sounds if s.voice is Voice.BOT)
+    assert frame_numbers(caller) == list(range(60))
+    assert bot == bot_pcm(1, 0.5)
+
+
+def test_a_recording_learns_that_the_bot_was_silenced() -> None:
+    call = CallDriver(plan=replace(PLAN, record=True))
+    call.answer()
+    call.says("Hello.", 1, 5.0)
+    call.talk(0.6)
+    call.interrupts()
+    assert any(isinstance(effect, RecordSilence) for _, effect in call.ran)
+
+
+def test_without_a_recording_no_sound_is_noted(talking: CallDriver) -> None:
+    talking.talk(0.2)
+    talking.says("Hello.", 1, 0.5)
+    assert not any(isinstance(effect, Record) for _, effect in talking.ran)
