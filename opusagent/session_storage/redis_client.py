@@ -89,8 +89,8 @@ class RedisClient:
     async def pubsub(self) -> PubSub:
         """A subscriber with a connection of its own; in a cluster to any node, each hears everything."""
         if isinstance(self._client, RedisCluster):
-            await self._client.initialize()
-            return self._client.pubsub(node=self._client.get_random_node())
+            cluster = await self._client.initialize()
+            return cluster.pubsub(node=cluster.get_random_node())
         return cast("PubSub", self._client.pubsub())
 
     async def close(self) -> None:

@@ -259,7 +259,8 @@ class RedisSessionStorage(SessionStorage):
         try:
             async with asyncio.timeout(seconds), self._slots:
                 yield
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        except (RedisError, OSError, LookupError) as error:
+            # TimeoutError is an OSError; redis-py's cluster client may look up a slot that it lost.
             if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
                 raise SessionUnreadable("the key holds no session", damaged=True) from None
             raise StorageUnavailable(_words(error)) from error
