@@ -46,10 +46,10 @@ def test_it_serves_until_it_is_told_to_end_and_leaves_its_records(tmp_path: Path
     ("options", "named"),
     [
         (NovaOptions(profile="nova-9"), "--profile"),
-        (NovaOptions(limit_s=0.0), "--limit-seconds"),
         (NovaOptions(faults=["explode"]), "--fault"),
         (NovaOptions(scenario="none"), "none"),
         (NovaOptions(numbers=1, host="host.invalid"), "--host host.invalid"),
+        (NovaOptions(numbers=1, ca_file=Path("/none/ca.pem")), "--ca-file /none/ca.pem"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(options: NovaOptions, named: str) -> None:
