@@ -66,6 +66,7 @@ class StreamLog:
         credential_id: The access key id that signed the request.
         head_at: When it got its response head; None if it never did.
         struck: The fault that cut it.
+        struck_at: When it did.
         closed_at: When the stream was gone from the wire.
     """
 
@@ -77,6 +78,7 @@ class StreamLog:
     record: StreamRecord | None = None
     head_at: float | None = None
     struck: str = ""
+    struck_at: float | None = None
     closed_at: float | None = None
 
     @property
@@ -84,6 +86,12 @@ class StreamLog:
         """The exception or fault that ended it; empty if the client did."""
         failure = self.record.failure if self.record is not None else None
         return failure[0] if failure is not None else self.struck
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it came to its end, cut or closed."""
+        ended = (self.struck_at, self.record.ended_at if self.record else None, self.closed_at)
+        return next((at for at in ended if at is not None), None)
 
 
 class NovaService:
@@ -335,7 +343,7 @@ class _Stream:
         if self._over:
             return
         if fault.cuts:
-            self.log.struck = fault.name
+            self.log.struck, self.log.struck_at = fault.name, self._service.now
         if fault.name in STREAM_FAULTS:
             self._peer.fail(*STREAM_FAULTS[fault.name], self._service.now)
             self._carry()

@@ -47,6 +47,7 @@ class StreamReport(BaseModel):
         head_at: When it got its response head, from which its age counts.
         live_at: When the client opened audio on it; before that it was a standby.
         audio_ended_at: When the client ended the audio.
+        ended_at: When it came to its end, cut or closed.
         closed_at: When it was gone from the wire.
         cut: The exception or fault that ended it; empty if the client did.
         history: The turns that it was given.
@@ -65,6 +66,7 @@ class StreamReport(BaseModel):
     head_at: AwareDatetime | None = None
     live_at: AwareDatetime | None = None
     audio_ended_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
     closed_at: AwareDatetime | None = None
     cut: str = ""
     failure: tuple[str, str] | None = None
@@ -101,6 +103,7 @@ class StreamReport(BaseModel):
             head_at=maybe(log.head_at),
             live_at=maybe(record.audio_opened_at),
             audio_ended_at=maybe(record.audio_ended_at),
+            ended_at=maybe(log.ended_at),
             closed_at=maybe(log.closed_at),
             cut=log.cut,
             failure=record.failure,
@@ -128,12 +131,12 @@ class StreamReport(BaseModel):
             return (moment - began).total_seconds()
 
         opened_at = self.head_at or self.asked_at
-        closed_at = self.asked_at if self.refused else self.closed_at or now
+        ended_at = self.asked_at if self.refused else self.ended_at or now
         return StreamBar(
             name=str(self.stream),
             opened_s=at_s(opened_at),
             live_s=None if self.live_at is None else at_s(self.live_at),
-            closed_s=at_s(closed_at),
+            closed_s=at_s(ended_at),
             replayed_s=self.replayed_s,
             cut=self.refused or self.cut,
         )
