@@ -90,6 +90,11 @@ class StreamBar:
         return (self.closed_s if self.live_s is None else self.live_s) - self.opened_s
 
     @property
+    def drawn_from_s(self) -> float:
+        """Where its bar, or the mark of what was replayed to it, begins."""
+        return min(self.opened_s, (self.live_s or self.opened_s) - self.replayed_s)
+
+    @property
     def facts(self) -> str:
         """Everything about it in words."""
         told = [f"{self.opened_s:.2f} s to {self.closed_s:.2f} s"]
@@ -160,7 +165,7 @@ class _Picture(Drawing):
         self._spans = sorted(spans, key=lambda span: (span.start_s, span.row.title))
         self._marks = sorted(marks, key=lambda mark: mark.at_s)
         self._stripes: list[tuple[float, float]] = []  # y and height of each row
-        self._streams = sorted(streams, key=lambda stream: stream.opened_s)
+        self._streams = sorted(streams, key=lambda stream: stream.drawn_from_s)
         self._length_s = length_s
         self._plot = min(max(length_s * 40.0, 920.0), 2400.0)
         self._width = _LEFT + self._plot + _RIGHT
@@ -234,7 +239,8 @@ class _Picture(Drawing):
                 draw = [partial(self._bar, span) for span in spans]
                 y = self._row(y, row.title, _lanes([(s.start_s, s.end_s) for s in spans]), draw)
         if self._streams:
-            lanes = _lanes([(stream.opened_s, stream.closed_s) for stream in self._streams])
+            room_s = 12 * self._length_s / self._plot  # for the cross at its end
+            lanes = _lanes([(s.drawn_from_s, s.closed_s + room_s) for s in self._streams])
             draw = [partial(self._stream, stream) for stream in self._streams]
             y = self._row(y, _STREAMS, lanes, draw)
         bars, self.lines[begin:] = self.lines[begin:], []
@@ -280,8 +286,10 @@ class _Picture(Drawing):
             live = opened
         if closed > live:
             self.rect(live, y, max(closed - live, 2.0), _BAR, _STREAM, rounded=True)
-            if shown := _fitting(stream.name, closed - live):
-                self.text(live + 8, y + 16.5, shown, size=12, colour="#FFFFFF")
+        named = live if closed > live else opened
+        if shown := _fitting(stream.name, closed - named):
+            ink = "#FFFFFF" if closed > live else INK
+            self.text(named + 8, y + 16.5, shown, size=12, colour=ink, halo=closed <= live)
         if stream.replayed_s and stream.live_s is not None:
             spoken = self._x(stream.live_s - stream.replayed_s)
             self.rect(spoken, y + _BAR - 6, max(live - spoken, 2.0), 6, _REPLAY)

@@ -191,3 +191,13 @@ def test_streams_that_overlap_stand_in_lanes_in_one_row() -> None:
     )
     assert second > first
     assert texts(svg).count("Nova streams") == 2  # the row and the legend
+
+
+def test_what_was_replayed_lies_on_no_other_stream() -> None:
+    cut = StreamBar(name="1", opened_s=0, live_s=0, closed_s=9.5, cut="reset")
+    following = StreamBar(name="2", opened_s=10, live_s=10, closed_s=20, replayed_s=2)
+    svg = timeline_svg([], streams=[cut, following])
+    first, second = (
+        float(next(group(svg, f"stream {name}").iter(f"{SVG}rect")).attrib["y"]) for name in "12"
+    )
+    assert second > first
