@@ -32,6 +32,8 @@ from opusagent.call.events import (
     FromSonic,
     HangUpSocket,
     OpenStream,
+    Record,
+    RecordSilence,
     Report,
     RunTool,
     Save,
@@ -70,6 +72,7 @@ class BaseBridge:
         report: Takes what is worth a log line and a count.
         save: Takes each new state of the session; must not block.
         tool: Runs a tool; without one every tool fails.
+        record: Takes what is recorded of the call; must not block.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class BaseBridge:
         report: Callable[[Report], None],
         save: Callable[[SessionState], None] | None = None,
         tool: Tool | None = None,
+        record: Callable[[Record | RecordSilence], None] | None = None,
     ) -> None:
         """Prepare; nothing happens before `run`."""
         self._call = call
@@ -89,6 +93,7 @@ class BaseBridge:
         self._report = report
         self._save = save
         self._tool = tool
+        self._record = record
         self._loop = asyncio.get_running_loop()
         self._pipes: dict[StreamId, SonicPipe] = {}
         self._opened_at: dict[StreamId, float] = {}
@@ -156,6 +161,9 @@ class BaseBridge:
                     self._save(state)
             case Report():
                 self._report(effect)
+            case Record() | RecordSilence():
+                if self._record is not None:
+                    self._record(effect)
             case Finish(outcome):
                 if not self._finished.done():
                     self._finished.set_result(outcome)

@@ -132,6 +132,29 @@ class Report:
     private: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
+class Voice(enum.Enum):
+    """Whose sound is recorded."""
+
+    CALLER = "caller"
+    BOT = "bot"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Sound for the recording, where one is asked for: 16-bit mono PCM at that side's rate.
+
+    The caller's is what came, now; the bot's goes on where what it was given before ends, now at the earliest.
+    """
+
+    voice: Voice
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSilence:
+    """The bot fell silent now: what it was given and has not yet played is not heard."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The call is over."""
@@ -149,6 +172,8 @@ type Effect = (
     | RunTool
     | Save
     | Report
+    | Record
+    | RecordSilence
     | Finish
 )
 
@@ -170,9 +195,13 @@ class CallerLost:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """The response head of a stream arrived; its life of eight minutes counts from here."""
+    """The response head of a stream arrived; its life of eight minutes counts from here.
+
+    `expires_at` is when the credentials that sign it expire, in monotonic seconds; None if they do not.
+    """
 
     stream: StreamId
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

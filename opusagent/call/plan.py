@@ -10,7 +10,32 @@ from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec
 from opusagent.sonic.stream import SonicConfig
 
-__all__ = ["Ambient", "CallPlan", "Recording"]
+__all__ = ["Ambient", "CallPlan", "ContinuationPolicy", "Recording"]
+
+MARGIN_S = 10.0
+"""How long before a stream's limit it is replaced at the latest; a tenth of a limit that is short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinuationPolicy:
+    """When a stream is replaced. Names and defaults of the AWS session-continuation sample, in seconds.
+
+    Attributes:
+        transition_threshold_s: Age of a stream from which the next one is prepared.
+        audio_start_timeout_s: How long after that a good moment is waited for.
+        next_session_ready_timeout_s: A standby that is not open by then is replaced.
+        limit_s: Age at which the service ends a stream (Nova 2 user guide: eight minutes).
+    """
+
+    transition_threshold_s: float = 360.0
+    audio_start_timeout_s: float = 100.0
+    next_session_ready_timeout_s: float = 30.0
+    limit_s: float = 480.0
+
+    @property
+    def last_s(self) -> float:
+        """Age that no stream passes."""
+        return self.limit_s - min(MARGIN_S, self.limit_s / 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +81,20 @@ class CallPlan:
     dtmf_pause_s: float = 1.0
     speech_threshold_rms: int = 300
     audio_buffer_s: float = 10.0
+    continuation: ContinuationPolicy = ContinuationPolicy()
+    deaf_after_s: float = 6.0
+    record: bool = False
     max_history_bytes: int = 40_000
     max_part_bytes: int = 1_000
 
     def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
         """What each stream of the call is opened with, at the rates that the phone side settled."""
+        prompt = self.agent.system_prompt
+        if self.greeting_audio.by_rate and self.agent.greeting.text:
+            # The model did not say it, and would greet once more.
+            prompt += f"\n\nThe caller has been greeted already: {self.agent.greeting.text}"
         return SonicConfig(
-            system_prompt=self.agent.system_prompt,
+            system_prompt=prompt,
             model_id=self.model_id,
             voice=self.agent.voice,
             tools=self.tools,

@@ -228,7 +228,8 @@ def _goes_elsewhere(
 
 def _covered(group: Sequence[Piece]) -> Mask:
     """Which frames of the recording were heard."""
-    return np.logical_or.reduce([piece.heard for piece in group])
+    covered: Mask = np.logical_or.reduce([piece.heard for piece in group])
+    return covered
 
 
 def _extent(covered: Mask) -> tuple[int, int]:
