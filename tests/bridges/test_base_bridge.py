@@ -7,13 +7,28 @@ from dataclasses import replace
 
 import pytest
 
-from opusagent.audiocodes.peer_events import Accepted, HangupRequested, PlayStarted, Refused
+from opusagent.audiocodes.peer_events import (
+    Accepted,
+    HangupRequested,
+    PlayStarted,
+    PlayStopped,
+    Refused,
+)
 from opusagent.call.events import CallOutcome, Drain, EndedBy, HangUp, ToolCall
+from opusagent.call.plan import CallPlan
 from opusagent.errors import ToolError, TransportError
 from opusagent.models.session_state import SessionStatus
-from opusagent.transports.memory import MemoryConnector
-from tests.bridges.rig import Line, Services, carried, new_line, one_turn_of_the_loop, pass_time
-from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, frame_numbers
+from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
+from tests.bridges.rig import (
+    Brain,
+    Line,
+    Services,
+    carried,
+    new_line,
+    one_turn_of_the_loop,
+    pass_time,
+)
+from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, bot_pcm, frame_numbers
 from tests.virtual_time import run
 
 GREETING = replace(PLAN, agent=GREETING_AGENT)
@@ -313,6 +328,85 @@ def test_a_caller_who_does_not_read_does_not_hold_up_the_end_of_the_call() -> No
         await services.all_over()
         assert call.result().by is EndedBy.SHUTDOWN
         assert asyncio.get_running_loop().time() <= 3.0 + 8.5
+
+    run(main())
+
+
+class _LongBrain(Brain):
+    """Comes to no end."""
+
+    def speak(self, sentence: str, rate_hz: int) -> bytes:
+        return bot_pcm(len(sentence), 30.0)
+
+
+class _MoodyCaller:
+    """A websocket whose peer reads when `reads` is set."""
+
+    def __init__(self, end: MemoryCaller) -> None:
+        self._end = end
+        self.recv = end.recv
+        self.close = end.close
+        self.reads = asyncio.Event()
+        self.reads.set()
+
+    async def send(self, text: str) -> None:
+        await self.reads.wait()
+        await self._end.send(text)
+
+
+def talked_at(plan: CallPlan = GREETING) -> tuple[Services, Line, _MoodyCaller]:
+    """A call whose bot speaks from the beginning on, and whose caller may stop reading."""
+    services = Services(brain=_LongBrain())
+    bridge_end, phone_end = caller_pair()
+    caller = _MoodyCaller(bridge_end)
+    line = new_line(services, plan=plan, caller=caller)
+    line.phone = phone_end
+    return services, line, caller
+
+
+def test_a_caller_who_leaves_five_seconds_of_speech_unread_is_given_up() -> None:
+    async def main() -> None:
+        services, line, moody = talked_at()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(2.0)
+            assert 1.0 < line.bot_audio_s < 2.5
+            moody.reads.clear()
+            await line.quiet(5.0)
+            assert not line.reports_of("caller does not read")
+            await line.quiet(0.7)
+            assert line.reports_of("caller does not read")
+
+        outcome = await carried(line, services, caller)
+        assert outcome.by is EndedBy.SOCKET
+
+    run(main())
+
+
+@pytest.mark.parametrize("abort_prompts", [True, False])
+def test_a_caller_who_reads_slowly_hears_nothing_more_of_an_answer_that_she_silenced(
+    *, abort_prompts: bool
+) -> None:
+    async def main() -> None:
+        plan = replace(GREETING, abort_prompts=abort_prompts)
+        services, line, moody = talked_at(plan)
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            moody.reads.clear()
+            await line.quiet(3.0)
+            line.peer.dtmf("1")
+            await line.quiet(0.1)
+            before_s = line.bot_audio_s
+            moody.reads.set()
+            await line.quiet(0.1)
+            assert line.bot_audio_s - before_s <= 0.4  # the message that was being written
+            assert any(isinstance(event, PlayStopped) for _, event in line.heard)
+            await line.hang_up()
+
+        await carried(line, services, caller)
 
     run(main())
 
