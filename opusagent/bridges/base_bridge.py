@@ -50,7 +50,8 @@ from opusagent.sonic.failures import classify
 from opusagent.transports import CallerTransport, SonicConnector
 
 END_S = 4.0
-"""How long the streams of a call that is over may take to end; each bounds itself to less."""
+"""How long the streams of a call that is over may take to end, and its last texts to be sent. Together
+with the closing of the socket, 3 s, it is all that a call takes after its end."""
 
 UNSENT_S = 5.0
 """A caller's socket that leaves this much bot audio unread, besides its lead, is taken for dead."""
@@ -131,14 +132,20 @@ class BaseBridge:
                 self._disarm()
                 for task in tuple(self._running_tools):
                     task.cancel()
-                await self._end_streams()
-                self._to_send.set()
-                await asyncio.wait((writer,), timeout=END_S)
-                writer.cancel()
+                await self._see_out(writer)
                 if not self._finished.done() or self._finished.exception() is not None:
                     await self._apologise()
                 await self._caller.close()
         return outcome
+
+    async def _see_out(self, writer: asyncio.Task[None]) -> None:
+        """Let the streams end and the last texts leave, side by side."""
+        for pipe in self._pipes.values():
+            pipe.finish()
+        self._to_send.set()
+        _, late = await asyncio.wait((writer, *self._streams), timeout=END_S)
+        for task in late:
+            task.cancel()
 
     async def _apologise(self) -> None:
         """A bug ended the call: say so in the Bot API's words, so that the tenant's fail-over runs."""
@@ -259,14 +266,6 @@ class BaseBridge:
 
     def _lost(self, stream: StreamId, error: TransportError) -> None:
         self.step(StreamLost(stream, classify(error.code, error.message)))
-
-    async def _end_streams(self) -> None:
-        for pipe in self._pipes.values():
-            pipe.finish()
-        if self._streams:
-            _, late = await asyncio.wait(tuple(self._streams), timeout=END_S)
-            for task in late:
-                task.cancel()
 
     # Tools
 
