@@ -23,6 +23,7 @@ from opusagent.errors import TransportError
 from opusagent.footprint import holdings, release
 from opusagent.observability import Metrics, bound
 from opusagent.transports import CallerTransport, SonicConnector
+from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
 
 _log = structlog.get_logger("opusagent.server")
@@ -93,7 +94,7 @@ class BridgeServer:
             tls_cert=settings.bridge_tls_cert,
             tls_key=settings.bridge_tls_key,
         )
-        self.bedrock_problem: str | None = None
+        self.bedrock_problem: Problem | None = None
         """Why Bedrock cannot be reached, as far as is known."""
 
     async def start(self) -> int:
@@ -198,6 +199,8 @@ class BridgeServer:
             await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
             await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
+            await self._refuse(caller, "no_bedrock", "the model cannot be reached")
         elif message.conversation_id in self._calls:
             await self._refuse(caller, "duplicate", "this conversation is under way already")
         else:

@@ -17,6 +17,7 @@ from opusagent.bridges.handshake import MAX_BROKEN
 from opusagent.errors import TransportError
 from opusagent.simulators.caller_script import Pause, SendNumbers, WaitForBot
 from opusagent.simulators.calling import validate
+from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import connect
 from tests.end_to_end.rig import Line, eventually, run, say
 
@@ -304,6 +305,19 @@ def test_one_call_too_many_is_refused_at_once_and_readyz_says_so() -> None:
         assert len(line.service.streams) == 3
 
     run(main, session_max_concurrent=2)
+
+
+def test_a_call_is_refused_at_once_while_no_try_could_work() -> None:
+    async def main(line: Line) -> None:
+        line.server.bedrock_problem = Problem("an untrusted certificate", lasts=True)
+        refused = await line.call()
+        assert refused.refused == "the model cannot be reached"
+        assert line.service.streams == []
+        assert refusals(line, "no_bedrock") == 1
+        line.server.bedrock_problem = Problem("it did not answer just now")
+        assert (await line.call()).end_reason == "client-disconnected"
+
+    run(main)
 
 
 def test_a_second_socket_for_a_call_under_way_is_refused_and_the_call_goes_on() -> None:
