@@ -78,6 +78,22 @@ def test_a_key_silences_the_bot_at_once_for_a_caller_who_read_nothing_for_a_whil
     run(main, agent=GREETING, brain=lambda: ToneBrain(seconds=20.0))
 
 
+def test_an_answer_does_not_wait_behind_audio_that_nobody_reads() -> None:
+    async def main(line: Line) -> None:
+        async with spoken_to(line) as phone:
+            await pass_time(2.5)
+            await phone.send(of_call(type="userStream.start"))
+            await pass_time(0.1)
+            before = 0
+            while (message := json.loads(await phone.recv()))["type"] != "userStream.started":
+                before += len(base64.b64decode(message.get("audioChunk", "")))
+            assert before / BYTES_PER_S < 1.2
+            await phone.send(of_call(type="session.end"))
+        await line.over()
+
+    run(main, agent=GREETING, brain=lambda: ToneBrain(seconds=20.0))
+
+
 def test_a_caller_who_does_not_read_at_all_is_given_up_and_leaves_nothing() -> None:
     async def main(line: Line) -> None:
         async with spoken_to(line) as phone:
