@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -14,8 +15,18 @@ from opusagent.audiocodes.peer_events import (
     PlayStopped,
     Refused,
 )
-from opusagent.bridges.base_bridge import END_S
-from opusagent.call.events import CallOutcome, Drain, EndedBy, HangUp, ToolCall
+from opusagent.bridges.base_bridge import BACKLOG_S, END_S, BaseBridge
+from opusagent.call.call import Call
+from opusagent.call.events import (
+    CallerLost,
+    CallInput,
+    CallOutcome,
+    Drain,
+    Effect,
+    EndedBy,
+    HangUp,
+    ToolCall,
+)
 from opusagent.call.plan import CallPlan
 from opusagent.errors import ToolError, TransportError
 from opusagent.models.session_state import SessionStatus
@@ -190,6 +201,30 @@ def test_a_service_that_stops_reading_is_replaced() -> None:
         assert len(services.peers) == 2
         second = frame_numbers(bytes(services.peers[1].record.audio))
         assert set(range(25, 175)) <= set(second)
+
+    run(main())
+
+
+def test_of_what_the_caller_says_while_the_service_does_not_read_twelve_seconds_are_kept() -> None:
+    async def main() -> None:
+        connector = MemoryConnector(send_s=100.0)
+        line = new_line(connector)
+
+        async def caller() -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            connector.streams[0].stop_reading()
+            await line.quiet(15.0)
+            await line.hang_up()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            tasks.create_task(caller())
+        dropped = line.reports_of("audio dropped")
+        assert {report.fields["where"] for report in dropped} == {"outbox"}
+        dropped_s = sum(int(str(report.fields["ms"])) for report in dropped) / 1000
+        assert dropped_s == pytest.approx(15.0 - BACKLOG_S, abs=0.1)
 
     run(main())
 
@@ -466,6 +501,52 @@ def test_a_process_that_ends_closes_the_socket_as_a_restart() -> None:
         outcome = await carried(line, services, caller)
         assert outcome.by is EndedBy.SHUTDOWN
         assert line.phone.closed_with == (1012, "service restart")
+
+    run(main())
+
+
+# The timer
+
+
+class _Clockwork:
+    """A core that wants nothing but to be called at `due_at`."""
+
+    def __init__(self) -> None:
+        self.due_at: float | None = None
+        self.called_at: list[float] = []
+
+    def handle(self, event: CallInput, now: float) -> list[Effect]:
+        return []
+
+    def next_timer(self) -> float | None:
+        return self.due_at
+
+    def handle_timer(self, now: float) -> list[Effect]:
+        if self.due_at is not None and now >= self.due_at:
+            self.called_at.append(now)
+            self.due_at = None
+        return []
+
+
+def test_the_core_is_called_when_it_is_due_however_often_it_changes_its_mind() -> None:
+    async def main() -> None:
+        clockwork = _Clockwork()
+        bridge = BaseBridge(
+            cast("Call", clockwork),
+            caller=caller_pair()[0],
+            sonic=MemoryConnector(),
+            report=lambda _: None,
+        )
+        for due_at in (10.0, 2.0, 4.0, 3.0):  # earlier, later, earlier again
+            clockwork.due_at = due_at
+            bridge.step(CallerLost())
+        await pass_time(5.0)
+        assert clockwork.called_at == [pytest.approx(3.0)]
+        for next_at in (7.0, None):
+            clockwork.due_at = next_at
+            bridge.step(CallerLost())
+        await pass_time(5.0)
+        assert len(clockwork.called_at) == 1
 
     run(main())
 
