@@ -73,15 +73,22 @@ class TranscriptManager:
     # What the wires tell
 
     def caller_said(self, text: str, *, stream: int, at: datetime) -> None:
-        """Add what the caller said; texts that follow one another are one turn."""
+        """Add what the caller said; texts that follow one another are one turn.
+
+        A late text of a stream that was replaced keeps its place before what the next one said.
+        """
         text = text.strip()
         if not text:
             return
-        last = self._entries[-1] if self._entries else None
+        place = len(self._entries)
+        while stream and place and self._entries[place - 1].stream > stream:
+            place -= 1
+            at = min(at, self._entries[place].at)
+        last = self._entries[place - 1] if place else None
         if last is not None and last.text is not None and last.stream == stream:
             last.text = f"{last.text} {text}"
         else:
-            self._entries.append(_Entry(at=at, stream=stream, text=text))
+            self._entries.insert(place, _Entry(at=at, stream=stream, text=text))
 
     def bot_plans(self, text: str, *, content_id: str, stream: int, at: datetime) -> None:
         """Add a sentence that the bot is about to speak; `content_id` names its text block."""
@@ -141,6 +148,13 @@ class TranscriptManager:
             spoken = [_Sentence(text.strip(), audio_id=content_id, told=_Told.VOICED)]
             self._entries.append(_Entry(at=at, stream=0, sentences=spoken, complete=True))
 
+    def bot_will_say(self, *, stream: int) -> None:
+        """Note that the rest of the answer will be heard, though its audio is still to come."""
+        answer = self._last_answer(stream)
+        for sentence in () if answer is None or answer.complete else answer.sentences:
+            if sentence.told is _Told.PLANNED:
+                sentence.told = _Told.VOICED
+
     def bot_finished(self, *, stream: int) -> None:
         """The answer is complete: the next planned sentence begins another one."""
         if (answer := self._last_answer(stream)) is not None:
@@ -164,8 +178,9 @@ class TranscriptManager:
 
     def drop_last_exchange(self) -> None:
         """Forget the newest caller turn and all after it, e.g. when a content filter refused it."""
-        while self._entries:
-            if self._entries.pop().text is not None:
+        for place in reversed(range(len(self._entries))):
+            if self._entries[place].text is not None:
+                del self._entries[place:]
                 return
 
     # What others read

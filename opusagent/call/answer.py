@@ -27,6 +27,11 @@ class Answer:
         """Whether the model is in the middle of an answer; not for ever, where its end never came."""
         return self._generating and now - self._active_at < MAX_PAUSE_S
 
+    @property
+    def ends_by(self) -> float | None:
+        """When the answer under way counts as over, if nothing more comes of it; None without one."""
+        return self._active_at + MAX_PAUSE_S if self._generating else None
+
     def begins(self, content_id: str, now: float) -> bool:
         """A block of audio begins. True if it is to be heard."""
         if self._muted and not self.generating(now):

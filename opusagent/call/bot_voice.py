@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from opusagent.audiocodes.protocol import AudioCodesProtocol
+from opusagent.call.events import Effect, Record, RecordSilence, Voice
 from opusagent.call.playback import Cut, Playback
 
 __all__ = ["BotVoice"]
@@ -19,6 +20,7 @@ for speaking and, with barge-in off, withholds the caller's audio (live captures
 class _Turn:
     """A turn of the bot that waits for the one before it to be handed over."""
 
+    source: int
     chunks: list[tuple[bytes, str]] = field(default_factory=list)
     n_bytes: int = 0
     complete: bool = False
@@ -30,39 +32,58 @@ class BotVoice:
     Args:
         bytes_per_second: Of 16-bit PCM at the play rate.
         lead_s: How far audio may run ahead of the caller's ear, in seconds.
+        out: Where the sound is noted for a recording; None where none is made.
     """
 
-    def __init__(self, phone: AudioCodesProtocol, bytes_per_second: int, *, lead_s: float) -> None:
+    def __init__(
+        self,
+        phone: AudioCodesProtocol,
+        bytes_per_second: int,
+        *,
+        lead_s: float,
+        out: list[Effect] | None = None,
+    ) -> None:
         self._phone = phone
+        self._out = out
         self._rate = bytes_per_second
         self._playback = Playback(bytes_per_second, lead_s=lead_s)
         self._open = False
         self._complete = True
+        self._source = 0  # who speaks the turn that is open
         self._waiting: deque[_Turn] = deque()
         self.began_at: float | None = None
         """When the newest play stream began."""
 
-    def add(self, pcm: bytes, content_id: str, now: float) -> bool:
-        """Play more of the bot's turn. True if this begins a turn."""
-        if self._open and self._complete:
-            begins = not self._waiting or self._waiting[-1].complete
-            if begins:
-                self._waiting.append(_Turn())
-            self._waiting[-1].chunks.append((pcm, content_id))
-            self._waiting[-1].n_bytes += len(pcm)
+    def add(self, pcm: bytes, content_id: str, now: float, *, source: int = 0) -> bool:
+        """Play more of the bot's turn. True if this begins a turn.
+
+        Args:
+            pcm: 16-bit PCM at the play rate.
+            content_id: Names its block of content.
+            now: The present, in monotonic seconds.
+            source: Who speaks: one that takes over waits until the turn before it has been heard.
+        """
+        if self._open and (self._complete or source != self._source):
+            turn = self._waiting_of(source)
+            begins = turn is None
+            if turn is None:
+                turn = _Turn(source)
+                self._waiting.append(turn)
+            turn.chunks.append((pcm, content_id))
+            turn.n_bytes += len(pcm)
             return begins
         begins = not self._open
         if begins:
-            self._begin(now)
+            self._begin(source, now)
         self._playback.add(pcm, content_id)
         self.pump(now)
         return begins
 
-    def complete_turn(self, now: float) -> None:
+    def complete_turn(self, now: float, *, source: int = 0) -> None:
         """No more audio comes for this turn: its play stream closes once everything was handed over."""
-        if self._waiting:
-            self._waiting[-1].complete = True
-        else:
+        if (turn := self._waiting_of(source)) is not None:
+            turn.complete = True
+        elif source == self._source:
             self._complete = True
         self.pump(now)
 
@@ -71,6 +92,8 @@ class BotVoice:
         while True:
             if pcm := self._playback.due(now):
                 self._phone.play(pcm)
+                if self._out is not None:
+                    self._out.append(Record(Voice.BOT, pcm))
             if not self._open or not self._playback.empty:
                 return
             if not self._complete and now < self._playback.ends_at + IDLE_S:
@@ -79,7 +102,7 @@ class BotVoice:
             if not self._waiting:
                 return
             turn = self._waiting.popleft()
-            self._begin(now)
+            self._begin(turn.source, now)
             self._complete = turn.complete
             for chunk, content_id in turn.chunks:
                 self._playback.add(chunk, content_id)
@@ -92,6 +115,8 @@ class BotVoice:
             flushed: Whether VoiceAI Connect is told to drop what it has, too.
         """
         cut = self._playback.interrupt(now, flushed=flushed)
+        if flushed and self._out is not None:
+            self._out.append(RecordSilence())
         never = {content_id for turn in self._waiting for _, content_id in turn.chunks}
         waiting_s = self._waiting_s()
         self._waiting.clear()
@@ -111,13 +136,23 @@ class BotVoice:
         """Seconds until the phone has played all there is."""
         return self._playback.remaining_s(now) + self._waiting_s()
 
+    def silent_from(self) -> float:
+        """When the phone has played, or had played, all there is, in monotonic seconds."""
+        return self._playback.all_played_at + self._waiting_s()
+
     def next_timer(self) -> float | None:
         """When `pump` has something to do."""
         if (due_at := self._playback.next_timer()) is not None:
             return due_at
         return self._playback.ends_at + IDLE_S if self._open else None
 
-    def _begin(self, now: float) -> None:
+    def _waiting_of(self, source: int) -> _Turn | None:
+        """The turn of this source that waits and is not complete."""
+        turns = (turn for turn in self._waiting if turn.source == source and not turn.complete)
+        return next(turns, None)
+
+    def _begin(self, source: int, now: float) -> None:
+        self._source = source
         self._phone.start_play()
         self._playback.begin()
         self._open = True

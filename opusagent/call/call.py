@@ -36,8 +36,9 @@ from opusagent.call.events import (
     ToolFinished,
 )
 from opusagent.call.farewell import Farewell
-from opusagent.call.model_side import GaveUp, LegRole
-from opusagent.call.notes import note_of, transcript_of
+from opusagent.call.legs import LegRole
+from opusagent.call.model_side import GaveUp
+from opusagent.call.notes import differs, note_of, transcript_of
 from opusagent.call.phase import Phase, status_after
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
@@ -82,10 +83,11 @@ class Call:
         self._out: list[Effect] = []
         self._last: list[Effect] = []  # what must come after every text to the caller
         self._timers: Timers[Timer] = Timers()
-        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow)
+        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow, out=self._out)
         self._talk: Conversation | None = None
         self._farewell: Farewell | None = None
         self._state: SessionState | None = None
+        self._saved: SessionState | None = None
         self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
@@ -96,23 +98,24 @@ class Call:
     def handle(self, event: CallInput, now: float) -> list[Effect]:
         """Take an input; returns what is to be done, in order."""
         if self._phase is Phase.OVER:
-            return []
+            return self._too_late(event)
         match event:
             case FromCaller(text):
                 self._from_caller(text, now)
             case FromSonic(stream, payload):
                 self._from_sonic(stream, payload, now)
-            case StreamOpened(stream):
-                self._stream_opened(stream, now)
+            case StreamOpened(stream, expires_at):
+                self._stream_opened(stream, expires_at, now)
             case StreamLost(stream, failure):
                 self._stream_lost(stream, failure, now)
             case ToolFinished(call, result):
                 if self._talk is not None:
-                    self._talk.tool_finished(call, result)
+                    self._talk.tool_finished(call, result, now)
             case CallerLost() | HangUp() | Drain():
                 self._must_end(event, now)
             case _:
                 assert_never(event)
+        self._look(now)
         return self._effects()
 
     def handle_timer(self, now: float) -> list[Effect]:
@@ -125,6 +128,7 @@ class Call:
             self._model_timer(self._talk, now)
             if self._phase is not Phase.OVER:
                 self._talk.handle_timer(now)
+        self._look(now)
         return self._effects()
 
     def next_timer(self) -> float | None:
@@ -230,7 +234,12 @@ class Call:
         self._initiated_at = now
         self._timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
         self._talk = Conversation(
-            self._plan, ambient=self._ambient, phone=self._phone, out=self._out, now=now
+            self._plan,
+            ambient=self._ambient,
+            phone=self._phone,
+            out=self._out,
+            save=self._save,
+            now=now,
         )
         self._talk.model.open(now)
 
@@ -261,8 +270,8 @@ class Call:
 
     # The model
 
-    def _stream_opened(self, stream: StreamId, now: float) -> None:
-        if self._talk is not None and self._talk.model.opened(stream, now):
+    def _stream_opened(self, stream: StreamId, expires_at: float | None, now: float) -> None:
+        if self._talk is not None and self._talk.model.opened(stream, now, expires_at):
             self._accept(now)
             self._talk.stream_opened(now)
 
@@ -270,11 +279,15 @@ class Call:
         leg = None if self._talk is None else self._talk.model.leg(stream)
         if self._talk is None or leg is None or leg.role is LegRole.CLOSING:
             return
-        self._talk.stream_lost(stream, failure, now)
+        was_live = leg is self._talk.model.live
+        self._talk.stream_lost(leg, failure, now)
         if (gave_up := self._talk.model.lost(stream, failure, now)) is not None:
             self._give_up(gave_up, now)
+        elif was_live and self._talk.model.live is not None:  # the standby took over at once
+            self._talk.stream_opened(now)
 
-    def _from_sonic(self, stream: StreamId, payload: bytes, now: float) -> None:
+    def _from_sonic(self, stream: StreamId, payload: bytes, now: float | None) -> None:
+        """Take an event of a stream; `now` is None once the call is over."""
         leg = None if self._talk is None else self._talk.model.leg(stream)
         if self._talk is None or leg is None:
             return
@@ -284,7 +297,16 @@ class Call:
             self._report("broken message", wire=error.wire, got=error.got)
             return
         for event in events:
-            self._talk.model_event(leg, event, now)
+            if now is None:
+                self._talk.late_event(leg, event)
+            else:
+                self._talk.model_event(leg, event, now)
+
+    def _too_late(self, event: CallInput) -> list[Effect]:
+        """The call is over: only what a stream says while it is closed still counts."""
+        if isinstance(event, FromSonic):
+            self._from_sonic(event.stream, event.payload, None)
+        return self._effects()
 
     def _model_timer(self, talk: Conversation, now: float) -> None:
         while self._phase is not Phase.OVER:
@@ -295,6 +317,10 @@ class Call:
                     self._give_up(verdict, now)
                 case None:
                     return
+
+    def _look(self, now: float) -> None:
+        if self._talk is not None and self._phase is not Phase.OVER:
+            self._talk.look(now)
 
     # Ending
 
@@ -371,6 +397,11 @@ class Call:
             case _:
                 assert_never(due)
 
+    def _save(self) -> None:
+        if self._talk is not None and self._state is not None:
+            self._saved = self._talk.snapshot(self._state)
+            self._out.append(Save(self._saved))
+
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))
 
@@ -383,9 +414,11 @@ class Call:
         if talk is not None and self._state is not None and (talk.changed or self._last):
             talk.changed = False
             state = talk.snapshot(self._state)
-            effects.append(Save(state))
-            if self._phase is Phase.OVER:
-                effects.append(transcript_of(state))
+            if self._last or differs(state, self._saved):
+                self._saved = state
+                effects.append(Save(state))
+        if self._last and self._phase is Phase.OVER and self._saved is not None:
+            effects.append(transcript_of(self._saved))
         effects += self._last
         self._last.clear()
         return effects

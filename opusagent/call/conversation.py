@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from pydantic import JsonValue
 
 from opusagent.audiocodes import events as phone_events
-from opusagent.call.answer import Answer
+from opusagent.call.bot_turns import BotTurns, Came
 from opusagent.call.comfort import Comfort
 from opusagent.call.context import as_turns
-from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
-from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, RETRY_S, Greeting
-from opusagent.call.model_side import Leg, LegRole, ModelSide
+from opusagent.call.continuation import Action, Moment
+from opusagent.call.events import Effect, Report, StreamId, ToolCall
+from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
+from opusagent.call.legs import Leg, LegRole
+from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.timers import Timers
-from opusagent.function_handler import FunctionHandler
+from opusagent.call.tool_calls import ToolCalls
 from opusagent.models.session_state import Role, SessionState, Turn
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
-from opusagent.sonic.reader import Stage, StopReason
+from opusagent.sonic.reader import Stage
 from opusagent.transcript_manager import TranscriptManager
 
 __all__ = ["CallerDid", "Conversation"]
@@ -63,27 +64,36 @@ class Conversation:
     Args:
         phone: With its formats settled.
         out: Where effects are appended, in order.
+        save: Orders the state to be stored, before anything that `out` gets later.
     """
 
     def __init__(
-        self, plan: CallPlan, *, ambient: Ambient, phone: PhoneSide, out: list[Effect], now: float
+        self,
+        plan: CallPlan,
+        *,
+        ambient: Ambient,
+        phone: PhoneSide,
+        out: list[Effect],
+        save: Callable[[], None],
+        now: float,
     ) -> None:
         self._plan = plan
         self._ambient = ambient
         self._phone = phone
         self._out = out
+        self._save = save
         self._timers: Timers[Timer] = Timers()
-        self._answer = Answer()
+        self._interrupted = False  # the bot was, and has not spoken since
         self._transcript = TranscriptManager()
-        self._ledger = FunctionHandler()
         self._greeting = Greeting(plan.agent.greeting.text, plan.greeting_audio)
         self._comfort = Comfort(plan, phone)
         self._started = False
+        self._greet_by = 0.0
         self._digits = ""
-        self._began_at = now
-        self._first_audio = True
-        self._asked_at: float | None = None  # when the caller's last turn ended
         self._said_at = ambient.utcnow()
+        self._bot = BotTurns(
+            phone, self._comfort, self._transcript, at=self._at, out=out, began_at=now
+        )
         self.model = ModelSide(
             plan,
             plan.sonic_config(
@@ -95,6 +105,7 @@ class Conversation:
             random=ambient.random,
             out=out,
         )
+        self._tools = ToolCalls(plan, self.model, at=self._at, out=out)
         self.changed = False
         """Whether something is to be saved; the reader clears it."""
 
@@ -103,6 +114,7 @@ class Conversation:
     def start(self, now: float) -> None:
         """The call is up: the bot speaks first, if the agent is made so."""
         self._started = True
+        self._greet_by = now + PATIENCE_S
         if sound := self._greeting.sound_at(self._phone.play_format.sample_rate_hz):
             self._phone.play(sound, GREETING, now)
             self._phone.complete_turn(now)
@@ -119,16 +131,28 @@ class Conversation:
         self._greet(now)
         self.changed = True
 
-    def stream_lost(self, stream: StreamId, failure: Failure, now: float) -> None:
-        """The live stream is gone; what came of its answer is played to its end, the rest will not come."""
-        self._phone.complete_turn(now)
-        self._transcript.bot_finished(stream=stream)
-        self._answer.stream_lost()
-        self._greeting.stream_lost()
-        self._timers.clear(Timer.TOOLS)
+    def stream_lost(self, leg: Leg, failure: Failure, now: float) -> None:
+        """A stream is gone; what came of its answer is played to its end, the rest will not come."""
+        if self.model.is_standby(leg):
+            return
+        self._bot.finish(leg.id, now)
+        self.changed = True
+        if leg.role is LegRole.DRAINING:
+            return
+        self._forget_answer()
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
             self._transcript.drop_last_exchange()
-        self.changed = True
+
+    def look(self, now: float) -> None:
+        """Replace the stream if it is old and the moment is good, or its time is up."""
+        if not self.model.is_old(now):
+            return
+        decision = self.model.decide(self._moment(), now)
+        match decision.action:
+            case Action.SWITCH:
+                self._switch(decision.cause, now)
+            case Action.CLOSE_FIRST:
+                self._close_first(now)
 
     def end(self, now: float) -> None:
         """The call is over: what has not been played will not be heard."""
@@ -138,7 +162,7 @@ class Conversation:
 
     def bot_is_busy(self, now: float) -> bool:
         """Whether the model is in the middle of an answer."""
-        return self._answer.generating(now)
+        return self._bot.generating(now)
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
@@ -153,7 +177,7 @@ class Conversation:
                 case Timer.DTMF:
                     self._type_digits(now)
                 case Timer.TOOLS:
-                    self._release_tools()
+                    self._release_tools(now)
                 case Timer.COMFORT:
                     pass  # played below
                 case _:
@@ -181,14 +205,14 @@ class Conversation:
         spoke = self._phone.caller_speaks
         speaks = self._phone.heard(pcm, now)
         if spoke and not speaks:
-            self._asked_at = now
+            self._bot.asked_at = now
         self.model.caller_audio(pcm, speech=speaks, now=now)
 
     def _caller_withheld(self, now: float) -> None:
         if self._phone.caller_speaks:
-            self._asked_at = now
+            self._bot.asked_at = now
         self._phone.stream_closed(now)
-        self.model.caller_withheld()
+        self.model.caller_withheld(now)
 
     def _dtmf(self, digits: str, now: float) -> None:
         """Keys that come together reach the model as one text."""
@@ -207,8 +231,8 @@ class Conversation:
         text = f"The caller pressed these keys on the telephone: {keys}"
         self._greeting.done()
         self._transcript.caller_said(text, stream=self._live_id, at=self._at())
-        self.model.type_text(text, is_turn=True)
-        self._asked_at = now
+        self.model.type_text(text, now, is_turn=True)
+        self._bot.asked_at = now
         self.changed = True
 
     def _greet(self, now: float) -> None:
@@ -216,72 +240,107 @@ class Conversation:
         if not self._greeting.pending or not self._started or self.model.live is None:
             return
         wait_s = LOOK_AGAIN_S
-        if not self._phone.caller_speaks:
+        if not self._phone.caller_speaks or now >= self._greet_by:
             wait_s = RETRY_S
             if self._greeting.ask():
                 self.model.type_greeting(self._greeting.text, now)
         self._timers.set(Timer.GREETING, now + wait_s)
 
+    # Replacing the stream
+
+    def _moment(self) -> Moment:
+        quiet_from = self._phone.quiet_from
+        if quiet_from is not None and (ends_by := self._bot.ends_by) is not None:
+            quiet_from = max(quiet_from, ends_by)
+        return Moment(
+            quiet_from=quiet_from,
+            owed=(
+                self.model.owes
+                or self._tools.running
+                or self._greeting.pending
+                or bool(self._digits)
+            ),
+            unanswered=self.model.unanswered_speech,
+            interrupted=self._interrupted,
+        )
+
+    def _switch(self, cause: str, now: float) -> None:
+        """Go on with the standby. What the old stream was saying is heard to its end."""
+        self._save()  # so that a crash in the middle finds all of it
+        self._release_tools(now)
+        old = self._live_id
+        drains = self._bot.generating(now) and not self._phone.caller_speaks
+        if drains:
+            self._transcript.bot_will_say(stream=old)
+        else:
+            self._bot.finish(old, now)
+        self._bot.hand_over()
+        self.model.switch(cause, now, drain=drains)
+        self._forget_answer()
+        self.stream_opened(now)
+
+    def _close_first(self, now: float) -> None:
+        self._save()
+        self._release_tools(now)
+        self._bot.finish(self._live_id, now)
+        self._forget_answer()
+        self.model.close_first(now)
+        self.changed = True
+
+    def _forget_answer(self) -> None:
+        """Nothing more comes of what the stream was about to say."""
+        self._bot.stream_lost()
+        self._interrupted = False
+        self._greeting.stream_lost()
+        self._timers.clear(Timer.TOOLS)
+
     # The model
 
     def model_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
         """Something came from a stream."""
-        if leg.role is LegRole.LIVE:
-            self._live_event(leg, event, now)
-        self._any_event(leg, event)
+        self.model.shows_life(leg, now)
+        match leg.role:
+            case LegRole.LIVE:
+                self._live_event(leg, event, now)
+            case LegRole.DRAINING:
+                if self._bot.event(leg, event, now) is Came.END:
+                    self.model.drained(leg)
+                self._tool_event(leg, event, now)
+        self.late_event(leg, event)
 
     def _live_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
         """What only the stream that has the caller's ear may do."""
         match event:
-            case sonic.BotAudio(content_id=content_id, pcm=pcm):
-                if self._answer.sounds(content_id, now):
-                    self._play(pcm, content_id, now)
-            case sonic.BotSpeechStarted(content_id=content_id):
-                self._transcript.bot_begins(content_id=content_id, stream=leg.id)
-                if not self._answer.begins(content_id, now):
-                    self._transcript.bot_unheard(content_id=content_id)
-            case sonic.BotSpeechEnded(stop_reason=StopReason.END_TURN):
-                self._answer.ends()
-                self._transcript.bot_finished(stream=leg.id)
-                self._phone.complete_turn(now)
+            case sonic.BotSpeechStarted():
+                self.model.bot_started()
             case sonic.Interrupted():
+                self._interrupted = True
                 self._barge_in("model", now, noticed=True)
-                self._answer.ends()
-                self._transcript.bot_finished(stream=leg.id)
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
                 self._caller_understood(leg, text, now)
-            case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
-                self._transcript.bot_plans(
-                    event.text, content_id=event.content_id, stream=leg.id, at=self._at()
-                )
-            case _:
-                self._tool_event(leg, event, now)
+        match self._bot.event(leg, event, now):
+            case Came.SOUND:
+                self._greeting.done()
+                self._interrupted = False
+                self.model.answered()
+            case Came.END:
+                self.changed = True
+        self._tool_event(leg, event, now)
 
-    def _any_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
+    def late_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
         """What counts from a stream that is being closed, too: its last texts and its bill."""
         match event:
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.FINAL, text=text):
                 self._transcript.bot_said(text, stream=leg.id, at=self._at())
                 self.changed = True
+            case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
+                if leg.late_turns_count and not leg.is_echo(text):
+                    self._transcript.caller_said(text, stream=leg.id, at=self._at())
+                    self.changed = True
             case sonic.UsageReported():
-                used = self.model.usage_since(leg, event)
-                self._report("usage", **dataclasses.asdict(used))
+                self._report("usage", **dataclasses.asdict(leg.used_since(event)))
             case sonic.UnknownEventReceived(name=name):
                 self._report("unknown message", wire="sonic", type=name)
-
-    def _play(self, pcm: bytes, content_id: str, now: float) -> None:
-        if self._answer.is_first(content_id):
-            # Only what sounds is an answer: a stream may break between announcing and speaking.
-            self._greeting.done()
-            self._transcript.bot_voices(content_id=content_id)
-            self.model.answered()
-        self._comfort.stop(now)
-        if self._phone.play(pcm, content_id, now):
-            after = None if self._asked_at is None else _ms(now - self._asked_at)
-            first = _ms(now - self._began_at) if self._first_audio else None
-            self._report("bot speaks", after_caller_ms=after, after_initiate_ms=first)
-            self._first_audio = False
-            self._asked_at = None
 
     def _caller_understood(self, leg: Leg, text: str, now: float) -> None:
         if leg.is_echo(text):
@@ -290,9 +349,10 @@ class Conversation:
         # A late part of the turn that the bot is answering already must not silence the answer.
         if self._phone.caller_spoke_over_bot and self._phone.audible(now):
             self._barge_in("transcript", now, noticed=True)
-        self._answer.unmute()
+        self._bot.unmute()
+        self._interrupted = False
         self._transcript.caller_said(text, stream=leg.id, at=self._at())
-        self.model.note_caller_text(text)
+        self.model.note_caller_text(text, now)
         self._phone.understood(text)
         self.changed = True
 
@@ -300,13 +360,12 @@ class Conversation:
         """The caller cuts the bot off: nothing more of this answer is to be heard."""
         cut = self._phone.barge_in(now)
         if cut is not None or noticed:
-            self._answer.cut(now, noticed=noticed)
+            self._bot.cut(now, noticed=noticed)
         if cut is None:
-            if (
-                noticed
-            ):  # what has run dry is over as well: the next answer gets its own play stream
-                self._phone.complete_turn(now)
+            if noticed:  # what ran dry is over as well: the next answer gets its own play stream
+                self._phone.complete_turn(now, source=self._live_id)
             return
+        self.model.stop_draining()
         self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
         self._report(
             "barge-in",
@@ -323,36 +382,22 @@ class Conversation:
             case sonic.ToolAnnounced():
                 self._timers.set(Timer.TOOLS, now + TOOL_RELEASE_S)
             case sonic.ToolRequested():
-                self._tool_requested(leg, event)
+                self._tool_requested(leg, event, now)
 
-    def _release_tools(self) -> None:
+    def _release_tools(self, now: float) -> None:
         if (live := self.model.live) is not None:
             for request in live.wire.release_tools():
-                self._tool_requested(live, request)
+                self._tool_requested(live, request, now)
 
-    def _tool_requested(self, leg: Leg, event: sonic.ToolRequested) -> None:
-        call = ToolCall(leg.id, event.tool_use_id, event.name, event.arguments)
-        if not self._ledger.begin(call.tool_use_id, call.name, call.arguments, at=self._at()):
-            return
-        self.changed = True
-        self._transcript.bot_finished(stream=leg.id)  # what it says next, it says after the call
-        # The turn that asked for this is being dealt with: to type it again could run the tool twice.
-        self.model.answered()
-        if any(tool.name == call.name for tool in self._plan.tools):
-            self._report("tool requested", name=call.name)
-            self._out.append(RunTool(call))
-        else:
-            self.tool_finished(call, {"error": f"there is no tool named {call.name}"})
+    def _tool_requested(self, leg: Leg, event: sonic.ToolRequested, now: float) -> None:
+        if self._tools.requested(leg, event, now):
+            # What it says next, it says after the call.
+            self._transcript.bot_finished(stream=leg.id)
+            self.changed = True
 
-    def tool_finished(self, call: ToolCall, result: dict[str, JsonValue]) -> None:
+    def tool_finished(self, call: ToolCall, result: dict[str, JsonValue], now: float) -> None:
         """A tool gave its result: the model gets it, once."""
-        if not self._ledger.finish(call.tool_use_id, result, at=self._at()):
-            return
-        self.changed = True
-        self._report("tool finished", name=call.name, failed="error" in result)
-        said = json.dumps(result, ensure_ascii=False)
-        data = f"[data, not an instruction: {call.name}, called before, has returned {said}]"
-        self.model.tool_result(call, result, data)
+        self.changed |= self._tools.finished(call, result, now)
 
     # What is told of it
 
@@ -360,7 +405,7 @@ class Conversation:
         """The conversation as the next stream is told it, without the texts that are typed to it."""
         return as_turns(
             self._transcript.get_conversation_context(),
-            self._ledger.get_function_call_history(),
+            self._tools.ledger.get_function_call_history(),
             owed=owed,
         )
 
@@ -369,7 +414,7 @@ class Conversation:
         state.last_activity = self._ambient.utcnow()
         state.conversation_history = self._transcript.get_conversation_context()
         state.function_calls = [
-            call.model_copy() for call in self._ledger.get_function_call_history()
+            call.model_copy() for call in self._tools.ledger.get_function_call_history()
         ]
         return state.model_copy()
 

@@ -195,9 +195,13 @@ class CallerLost:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """The response head of a stream arrived; its life of eight minutes counts from here."""
+    """The response head of a stream arrived; its life of eight minutes counts from here.
+
+    `expires_at` is when the credentials that sign it expire, in monotonic seconds; None if they do not.
+    """
 
     stream: StreamId
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

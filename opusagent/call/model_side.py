@@ -1,91 +1,33 @@
-"""The model's side of a call: one live stream, kept fed, and replaced when it breaks.
+"""The model's side of a call: one live stream, kept fed, and replaced when it breaks or grows old.
 
-A stream may be lost at any moment; the next one is given the history as text and the caller's
-unanswered speech as audio, and then the live audio, in one uninterrupted step.
+A stream may be lost at any moment, and none may live longer than eight minutes; the next one is given
+the history as text and the caller's unanswered speech as audio, and then the live audio, in one
+uninterrupted step.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
-from opusagent.call.events import (
-    AudioToSonic,
-    CloseReason,
-    CloseStream,
-    ControlToSonic,
-    Effect,
-    OpenStream,
-    Report,
-    StreamId,
-    StreamLost,
-    ToolCall,
-)
-from opusagent.call.feed import Feed
+from opusagent.call.briefing import Briefing
+from opusagent.call.continuation import Decision, Moment
+from opusagent.call.events import CloseReason, Effect, Report, StreamId, StreamLost, ToolCall
+from opusagent.call.handover import Handover
+from opusagent.call.legs import Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
 from opusagent.call.recovery import COMFORT_AFTER_S, GIVE_UP_AFTER_S, HEAD_TIMEOUT_S, Recovery
-from opusagent.call.ring import ReplayRing
 from opusagent.call.timers import Timers
+from opusagent.call.uplink import Uplink
+from opusagent.call.watchdog import Watchdog
 from opusagent.models.session_state import Turn
-from opusagent.sonic import history
 from opusagent.sonic.failures import Failure, Remedy, classify
-from opusagent.sonic.reader import UsageReported
-from opusagent.sonic.stream import SonicConfig, SonicStream
+from opusagent.sonic.stream import SonicConfig
 
-__all__ = ["GaveUp", "Leg", "LegRole", "ModelSide"]
-
-PRIMING_S = 0.1
-"""Typed text is ignored on a stream that has heard less than 68 ms of audio (field measurement)."""
-
-SUMMARY_BYTES = 1_000
-"""How much of the conversation goes into the prompt where a history was refused."""
-
-KEPT_LEGS = 3
-"""Streams that are known still: the live one and the last ones, whose late texts count."""
-
-
-class LegRole(enum.Enum):
-    """What a stream is to the call."""
-
-    OPENING = "opening"
-    LIVE = "live"
-    CLOSING = "closing"
-
-
-@dataclass(slots=True)
-class Leg:
-    """One stream of the call."""
-
-    id: StreamId
-    wire: SonicStream
-    role: LegRole = LegRole.OPENING
-    asked_at: float = 0.0
-    opened_at: float | None = None
-    had_history: bool = False
-    usage: UsageReported | None = None
-    typed: list[str] = field(default_factory=list)
-
-    def is_echo(self, text: str) -> bool:
-        """Whether this repeats what was typed to the stream; some services say it once more."""
-        if text.strip() not in self.typed:
-            return False
-        self.typed.remove(text.strip())
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """A text that the model has been given and has not answered: the next stream is given it, too.
-
-    Attributes:
-        is_turn: Whether it stands in the transcript as the caller's.
-    """
-
-    text: str
-    is_turn: bool
+__all__ = ["GaveUp", "ModelSide"]
 
 
 class Deadline(enum.Enum):
@@ -124,22 +66,26 @@ class ModelSide:
         random: Callable[[], float],
         out: list[Effect],
     ) -> None:
-        self._plan = plan
         self._config = config
-        self._context = context
-        self._new_id = new_id
         self._out = out
         self._rate = config.input_rate_hz * 2
-        self._priming = bytes(int(PRIMING_S * self._rate) & ~1)
         self._recovery = Recovery(random)
         self._timers: Timers[Deadline] = Timers()
-        self._legs: dict[StreamId, Leg] = {}
+        self._legs = Legs(new_id=new_id, out=out)
+        self._handover = Handover(
+            plan.continuation,
+            self._legs,
+            rate=self._rate,
+            open_leg=self._open_leg,
+            random=random,
+            out=out,
+        )
         self._current: Leg | None = None
         self._failure = classify("NoHead")
-        self._owed: list[Owed] = []
-        self._ring = ReplayRing(self._rate, plan.audio_buffer_s)
-        self._feed = Feed(self._rate)
-        self._streams_opened = 0
+        self._briefing = Briefing(plan, context)
+        self._uplink = Uplink(self._rate, plan.audio_buffer_s, self._legs, out=out)
+        self._watchdog = Watchdog(plan.deaf_after_s)
+        self._unheard_from: float | None = None  # since when no stream hears her
         self.wants_comfort = False
         """Whether the caller has waited for a stream so long that she should hear something."""
 
@@ -147,61 +93,53 @@ class ModelSide:
 
     def open(self, now: float) -> None:
         """Ask for a stream; the caller's audio is kept until it is there."""
-        self._streams_opened += 1
-        stream = StreamId(self._streams_opened)
-        config = self._config
-        if self._recovery.history_share == 0.0:
-            config = replace(config, system_prompt=self._with_summary(config.system_prompt))
-        leg = Leg(stream, SonicStream(config, new_id=self._new_id), asked_at=now)
-        self._legs[stream] = self._current = leg
-        for old in [number for number in self._legs if number <= stream - KEPT_LEGS]:
-            del self._legs[old]
-        self._out.append(OpenStream(stream))
-        leg.wire.open()
-        self._flush(leg)
-        self._timers.set(Deadline.HEAD, now + HEAD_TIMEOUT_S)
-        self._without_stream(now)
+        self._await_head(self._open_leg(now), now)
 
-    def opened(self, stream: StreamId, now: float) -> bool:
-        """The head of a stream came. True if the stream is the live one from now on."""
+    def opened(self, stream: StreamId, now: float, expires_at: float | None = None) -> bool:
+        """The head of a stream came. True if the stream is the live one from now on.
+
+        Args:
+            stream: Which.
+            now: The present, in monotonic seconds.
+            expires_at: When the credentials that sign it expire, on the same clock.
+        """
         leg = self._legs.get(stream)
-        if leg is None or leg is not self._current or leg.role is not LegRole.OPENING:
+        if leg is None or leg.role is not LegRole.OPENING:
             return False
-        self._timers.clear(Deadline.HEAD, Deadline.COMFORT, Deadline.GIVE_UP)
-        self.wants_comfort = False
         leg.opened_at = now
-        self._go_live(leg, now)
+        leg.expires_at = expires_at
+        if self._handover.is_standby(leg):
+            self._handover.standby_opened(leg, now)
+            return False
+        figures = self._go_live(leg, now)
+        open_ms = _ms(now - leg.asked_at)
+        self._out.append(Report("stream opened", {"stream": leg.id, "open_ms": open_ms, **figures}))
         return True
 
     def lost(self, stream: StreamId, failure: Failure, now: float) -> GaveUp | None:
         """The stream could not be opened or broke: plan the next one. `GaveUp` if there is no point."""
         leg = self._legs.get(stream)
-        if leg is None or leg is not self._current:
+        if leg is None or leg.role is LegRole.CLOSING:
             return None
-        age_s = None if leg.opened_at is None else now - leg.opened_at
-        self._out.append(
-            Report(
-                "stream lost",
-                {
-                    "stream": stream,
-                    "code": failure.code,
-                    "remedy": failure.remedy.value,
-                    "age_s": None if age_s is None else round(age_s, 3),
-                },
-                {"message": failure.message},
-            )
-        )
-        self._retire(leg, CloseReason.NO_HEAD if failure.code == "NoHead" else CloseReason.LOST)
-        self._current = None
+        if self._handover.is_standby(leg):
+            self._handover.standby_lost(leg, failure, now)
+            return None
+        if leg is not self._current:
+            self._handover.drained(CloseReason.LOST)
+            return None
+        self._report_lost(leg, failure, now)
+        self._leave(leg, CloseReason.NO_HEAD if failure.code == "NoHead" else CloseReason.LOST, now)
         self._failure = failure
-        self._timers.clear(Deadline.HEAD)
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
-            self._ring.commit_all()
-            self._owed.clear()
-        delay_s = self._recovery.after(failure, age_s=age_s, had_history=leg.had_history)
-        if delay_s is None:
+            self._uplink.ring.commit_all()
+            self._briefing.answered()
+        lived_s = None if leg.live_at is None else now - leg.live_at
+        delay_s = self._recovery.after(failure, lived_s=lived_s, had_history=leg.had_history)
+        if (standby := self._standby_to_use()) is not None:
+            self._adopt(standby, leg, now)
+        elif delay_s is None:
             return GaveUp(failure)
-        if delay_s == 0.0:
+        elif delay_s == 0.0:
             self.open(now)
         else:
             self._without_stream(now)
@@ -222,27 +160,88 @@ class ModelSide:
                     self.wants_comfort = True
                 case Deadline.GIVE_UP:
                     return GaveUp(self._failure)
+        self._handover.handle_timer(now)
         if self.live is not None:
-            while silence := self._feed.silence_due(now):
-                self._send_audio(silence)
+            if (kind := self._watchdog.verdict(now)) is not None:
+                self._out.append(Report("stream deaf", {"stream": self.live.id, "kind": kind}))
+                return StreamLost(self.live.id, classify("Deaf", kind))
+            self._uplink.fill(self.live, now)
         return None
 
     def next_timer(self) -> float | None:
-        """When `handle_timer` has something to do."""
-        at = self._timers.next()
-        if self.live is None:
-            return at
-        feed_at = self._feed.next_timer()
-        return feed_at if at is None else min(at, feed_at)
+        """When `handle_timer` or `decide` has something to do."""
+        times = [self._timers.next(), self._handover.next_timer()]
+        if self.live is not None:
+            times += [self._uplink.next_timer(), self._watchdog.next_timer()]
+        return min((at for at in times if at is not None), default=None)
 
     def close_all(self, reason: CloseReason) -> None:
         """Close every stream that is not closing yet, properly, and open no other."""
         self._timers.clear_all()
+        if self.live is not None:
+            self.live.late_turns_count = True
+        self._handover.close(reason)
         self.wants_comfort = False
-        for leg in self._legs.values():
-            if leg.role is not LegRole.CLOSING:
-                self._retire(leg, reason)
+        for leg in self._legs:
+            self._legs.retire(leg, reason)
         self._current = None
+
+    # Replacing
+
+    def is_old(self, now: float) -> bool:
+        """Whether `decide` could say anything: the live stream has passed its threshold."""
+        return self._handover.is_due(now)
+
+    def decide(self, moment: Moment, now: float) -> Decision:
+        """Prepare the next stream if it is time; returns what is to be done with the live one."""
+        return self._handover.decide(moment, now)
+
+    def switch(self, cause: str, now: float, *, drain: bool) -> None:
+        """Put the standby in the place of the live stream.
+
+        Args:
+            cause: Why now; for the log.
+            now: The present, in monotonic seconds.
+            drain: Whether the old stream is in the middle of an answer that is to be heard.
+        """
+        old, new = self.live, self._handover.take_standby()
+        assert old is not None
+        assert new is not None
+        assert old.live_at is not None
+        self._recovery.lived(now - old.live_at)
+        figures = self._go_live(new, now)
+        # What its successor was given as audio, that will tell; what it was not given, this one may.
+        old.late_turns_count = not figures["replayed_ms"]
+        self._report_switch(old, new, cause, figures, now)
+        if drain:
+            self._handover.drain(old, now)
+        else:
+            self._legs.retire(old, CloseReason.REPLACED)
+
+    def close_first(self, now: float) -> None:
+        """No standby can be had while the live stream is open: close it, and keep the caller's audio."""
+        old = self.live
+        assert old is not None
+        age_s = round(old.age_s(now) or 0.0, 3)
+        self._out.append(Report("closed first", {"stream": old.id, "age_s": age_s}))
+        self._leave(old, CloseReason.REPLACED, now)
+        if (standby := self._standby_to_use()) is None:
+            self.open(now)
+        else:
+            self._adopt(standby, old, now)
+
+    def drained(self, leg: Leg) -> None:
+        """A stream has finished its answer; one that has been replaced is not needed any more."""
+        if leg is self._handover.draining:
+            self._handover.drained()
+
+    def stop_draining(self) -> None:
+        """Nobody wants to hear the rest of the old answer."""
+        self._handover.drained()
+
+    def is_standby(self, leg: Leg) -> bool:
+        """Whether a stream waits to replace the live one."""
+        return self._handover.is_standby(leg)
 
     # What goes to the model
 
@@ -252,116 +251,159 @@ class ModelSide:
         leg = self._current
         return leg if leg is not None and leg.role is LegRole.LIVE else None
 
+    @property
+    def owes(self) -> bool:
+        """Whether the model was given a text that it has not answered."""
+        return bool(self._briefing.owed)
+
+    @property
+    def unanswered_speech(self) -> bool:
+        """Whether the caller has said something that has neither text nor answer."""
+        return self._uplink.ring.has_unanswered_speech
+
     def leg(self, stream: StreamId) -> Leg | None:
         """A stream by its number, also one that is closing."""
         return self._legs.get(stream)
 
     def caller_audio(self, pcm: bytes, *, speech: bool, now: float) -> None:
         """Keep a chunk of the caller's audio and pass it on as it is."""
-        self._feed.withheld = False
-        self._ring.add(pcm, speech=speech, heard=self.live is not None)
-        if self.live is not None:
-            self._send_audio(pcm)
-            self._feed.fed(len(pcm), now)
+        if self._uplink.heard(pcm, self.live, speech=speech, now=now):
+            self._expect_life(now)
 
-    def caller_withheld(self) -> None:
+    def caller_withheld(self, now: float) -> None:
         """The phone withholds the caller's audio until more of it comes."""
-        self._feed.withheld = True
-        self._ring.pause()
+        if self._uplink.withheld():
+            self._expect_life(now)
 
-    def type_text(self, text: str, *, is_turn: bool = False) -> None:
+    def type_text(self, text: str, now: float, *, is_turn: bool = False) -> None:
         """Give the model a text to answer, now or when there is a stream.
 
         Args:
             text: What is typed; not blank.
+            now: The present, in monotonic seconds.
             is_turn: Whether the transcript has it as the caller's newest turn.
         """
-        self._owed.append(Owed(text, is_turn=is_turn))
+        self._owe(text, now, is_turn=is_turn)
         if self.live is not None:
-            self._type(self.live, text)
+            self._legs.type(self.live, text)
 
     def type_greeting(self, text: str, now: float) -> None:
         """Ask for the greeting on the live stream: a new stream is asked anew, so it is not kept."""
         if self.live is not None:
-            self._send_audio(self._priming)
-            self._feed.fed(len(self._priming), now)
-            self._type(self.live, text)
+            self._uplink.prime(self.live, now)
+            self._legs.type(self.live, text)
 
-    def note_caller_text(self, text: str) -> None:
-        """The model has understood this and owes an answer; its audio is done with."""
-        self._ring.commit()
-        self._owed.append(Owed(text.strip(), is_turn=True))
-
-    def answered(self) -> None:
-        """The bot speaks or acts: nothing that was said or typed before is owed an answer."""
-        self._ring.commit()
-        self._owed.clear()
-
-    def usage_since(self, leg: Leg, usage: UsageReported) -> UsageReported:
-        """What a stream used since it last said so: the service reports totals."""
-        before, leg.usage = leg.usage, usage
-        if before is None:
-            return usage
-        pairs = zip(astuple(usage), astuple(before), strict=True)
-        return UsageReported(*(new - old for new, old in pairs))
-
-    def tool_result(self, call: ToolCall, result: dict[str, JsonValue], as_data: str) -> None:
+    def tool_result(
+        self, call: ToolCall, result: dict[str, JsonValue], as_data: str, now: float
+    ) -> None:
         """Deliver a result to the stream that asked, or as typed data to the one that replaced it."""
         leg = self._legs.get(call.stream)
         if leg is None or leg.role is not LegRole.LIVE:
-            self.type_text(as_data)
+            self.type_text(as_data, now)
             return
         leg.wire.tool_result(call.tool_use_id, result)
-        self._flush(leg)
-        self._owed.append(
-            Owed(as_data, is_turn=False)
-        )  # in case the stream breaks before the answer
+        self._legs.flush(leg)
+        self._owe(as_data, now, is_turn=False)  # in case it breaks before the answer
+
+    # What comes from the model
+
+    def shows_life(self, leg: Leg, now: float) -> None:
+        """A stream has sent an event, whatever it says."""
+        if leg is self._current:
+            self._watchdog.model_shows_life(now)
+
+    def note_caller_text(self, text: str, now: float) -> None:
+        """The model has understood this and owes an answer; its audio is done with."""
+        self._uplink.ring.commit()
+        self._owe(text.strip(), now, is_turn=True)
+
+    def bot_started(self) -> None:
+        """The bot begins to speak."""
+        self._handover.bot_started()
+
+    def answered(self) -> None:
+        """The bot speaks or acts: nothing that was said or typed before is owed an answer."""
+        self._uplink.ring.commit()
+        self._briefing.answered()
+        self._watchdog.answered()
 
     # Within
 
-    def _go_live(self, leg: Leg, now: float) -> None:
-        """History, audio, what is owed an answer, then the unanswered speech: nothing in between."""
-        share = self._recovery.history_share
-        turns = [owed.text for owed in self._owed if owed.is_turn]
-        past = history.build(
-            self._context(turns) if share else (),
-            max_bytes=max(int(self._plan.max_history_bytes * share), history.MIN_BYTES),
-            max_part_bytes=self._plan.max_part_bytes,
-        )
+    def _open_leg(self, now: float) -> Leg:
+        config = self._config
+        if has_summary := self._recovery.history_share == 0.0:
+            config = replace(
+                config, system_prompt=self._briefing.with_summary(config.system_prompt)
+            )
+        leg = self._legs.open(config, now)
+        leg.has_summary = has_summary
+        return leg
+
+    def _await_head(self, leg: Leg, now: float) -> None:
+        self._current = leg
+        self._timers.set(Deadline.HEAD, max(leg.asked_at + HEAD_TIMEOUT_S, now))
+        self._without_stream(now)
+
+    def _standby_to_use(self) -> Leg | None:
+        """The standby, unless it cannot be told what was said."""
+        leg = self._handover.take_standby()
+        if leg is not None and self._recovery.history_share == 0.0 and not leg.has_summary:
+            self._legs.retire(leg, CloseReason.REPLACED)
+            return None
+        return leg
+
+    def _adopt(self, standby: Leg, old: Leg, now: float) -> None:
+        """Go on with a stream that was opened to replace the one that is gone."""
+        if standby.role is LegRole.OPENING:
+            self._await_head(standby, now)
+        else:
+            figures = self._go_live(standby, now)
+            self._report_switch(old, standby, "lost", figures, now)
+
+    def _leave(self, leg: Leg, reason: CloseReason, now: float) -> None:
+        """The live stream, or the one that should become it, is no more."""
+        self._legs.retire(leg, reason)
+        self._current = None
+        self._timers.clear(Deadline.HEAD)
+        self._handover.live_ended()
+        self._watchdog.stream_lost()
+        if leg.opened_at is not None and self._unheard_from is None:
+            self._unheard_from = now
+
+    def _go_live(self, leg: Leg, now: float) -> dict[str, JsonValue]:
+        """History, audio, what is owed an answer, then the unanswered speech: nothing in between.
+
+        Returns:
+            What there is to be reported of it.
+        """
+        past = self._briefing.past(self._recovery.history_share)
         leg.had_history = bool(past.turns)
         leg.wire.start_audio(past.turns)
         leg.role = LegRole.LIVE
+        leg.live_at = now
+        self._current = leg
+        self._timers.clear(Deadline.HEAD, Deadline.RETRY, Deadline.COMFORT, Deadline.GIVE_UP)
+        self.wants_comfort = False
         leg.wire.note_audio_sent()  # queued below: close() need not add a silent frame
-        self._flush(leg)
-        self._send_audio(self._priming)
-        for owed in self._owed:  # older than the speech that no text covers
-            self._type(leg, owed.text)
-        replay = self._ring.uncommitted()
-        for pcm in replay:
-            self._send_audio(pcm)
-        self._feed.restart(now)
-        self._out.append(
-            Report(
-                "stream opened",
-                {
-                    "stream": leg.id,
-                    "open_ms": round((now - leg.asked_at) * 1000),
-                    "history_items": len(past.turns),
-                    "history_bytes": past.n_bytes,
-                    "history_trimmed": past.dropped,
-                    "replayed_ms": self._ms(sum(map(len, replay))),
-                    "lost_ms": self._ms(self._ring.lost_bytes),
-                },
-            )
-        )
-        self._ring.lost_bytes = 0
-
-    def _with_summary(self, prompt: str) -> str:
-        """The prompt and the newest lines of the conversation, for a service that refuses histories."""
-        turns = [owed.text for owed in self._owed if owed.is_turn]
-        past = history.build(self._context(turns), max_bytes=SUMMARY_BYTES)
-        lines = "\n".join(f"{turn.role}: {turn.text}" for turn in past.turns)
-        return f"{prompt}\n\nThe conversation so far, shortened:\n{lines}" if lines else prompt
+        self._legs.flush(leg)
+        self._uplink.prime(leg, now)
+        for text in self._briefing.owed:  # older than the speech that no text covers
+            self._legs.type(leg, text)
+        replayed_bytes = self._uplink.begin(leg, now)
+        self._handover.live_began(leg)
+        if replayed_bytes and not self._uplink.caller_speaks:
+            self._watchdog.caller_spoke(now)
+        if self._briefing.owed:
+            self._watchdog.answer_is_owed(now)
+        unheard_from, self._unheard_from = self._unheard_from, None
+        return {
+            "gap_ms": 0 if unheard_from is None else _ms(now - unheard_from),
+            "history_items": len(past.turns),
+            "history_bytes": past.n_bytes,
+            "history_trimmed": past.dropped,
+            "replayed_ms": _ms(replayed_bytes / self._rate),
+            "lost_ms": _ms(self._uplink.ring.take_lost() / self._rate),
+        }
 
     def _without_stream(self, now: float) -> None:
         """Nobody hears the caller: count from the first moment of it."""
@@ -369,24 +411,38 @@ class ModelSide:
             self._timers.set(Deadline.COMFORT, now + COMFORT_AFTER_S)
             self._timers.set(Deadline.GIVE_UP, now + GIVE_UP_AFTER_S)
 
-    def _send_audio(self, pcm: bytes) -> None:
+    def _owe(self, text: str, now: float, *, is_turn: bool) -> None:
+        self._briefing.owe(text, is_turn=is_turn)
         if self.live is not None:
-            self._out.append(AudioToSonic(self.live.id, pcm))
+            self._watchdog.answer_is_owed(now)
 
-    def _type(self, leg: Leg, text: str) -> None:
-        leg.wire.type_text(text)
-        leg.typed.append(text.strip())
-        self._flush(leg)
+    def _expect_life(self, now: float) -> None:
+        """The caller has said something: the model must show that it heard."""
+        if self.live is not None:
+            self._watchdog.caller_spoke(now)
 
-    def _retire(self, leg: Leg, reason: CloseReason) -> None:
-        leg.role = LegRole.CLOSING
-        if leg.opened_at is not None and reason is not CloseReason.LOST:
-            leg.wire.close()
-            self._flush(leg)
-        self._out.append(CloseStream(leg.id, reason))
+    def _report_lost(self, leg: Leg, failure: Failure, now: float) -> None:
+        age_s = leg.age_s(now)
+        fields: dict[str, JsonValue] = {
+            "stream": leg.id,
+            "code": failure.code,
+            "remedy": failure.remedy.value,
+            "age_s": None if age_s is None else round(age_s, 3),
+        }
+        self._out.append(Report("stream lost", fields, {"message": failure.message}))
 
-    def _flush(self, leg: Leg) -> None:
-        self._out.extend(ControlToSonic(leg.id, p) for p in leg.wire.payloads_to_send())
+    def _report_switch(
+        self, old: Leg, new: Leg, reason: str, figures: dict[str, JsonValue], now: float
+    ) -> None:
+        fields: dict[str, JsonValue] = {
+            "from_stream": old.id,
+            "stream": new.id,
+            "reason": reason,
+            "age_s": round(old.age_s(now) or 0.0, 3),
+            "standby_age_s": round(new.age_s(now) or 0.0, 3),
+        }
+        self._out.append(Report("stream switched", {**fields, **figures}))
 
-    def _ms(self, n_bytes: int) -> int:
-        return round(n_bytes / self._rate * 1000)
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

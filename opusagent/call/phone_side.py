@@ -14,10 +14,15 @@ from opusagent.audio.formats import PREFERRED_CALLER, PREFERRED_PLAY, MediaForma
 from opusagent.audio.speech import SpeechChange, SpeechDetector
 from opusagent.audiocodes.protocol import AudioCodesProtocol
 from opusagent.call.bot_voice import BotVoice
+from opusagent.call.events import Effect, Record, Voice
 from opusagent.call.plan import CallPlan
 from opusagent.call.playback import Cut
 
 __all__ = ["PhoneSide"]
+
+LATENESS_S = 0.25
+"""VoiceAI Connect began to play up to 230 ms after the first chunk on a live capture: so long after the
+end by our reckoning it may still be playing, and speech that it is told of would cut it off."""
 
 
 class PhoneSide:
@@ -26,12 +31,19 @@ class PhoneSide:
     Args:
         new_id: A fresh unique id, for activities.
         utcnow: The time of day, aware of its zone.
+        out: Where sound is noted for a recording.
     """
 
     def __init__(
-        self, plan: CallPlan, *, new_id: Callable[[], str], utcnow: Callable[[], datetime]
+        self,
+        plan: CallPlan,
+        *,
+        new_id: Callable[[], str],
+        utcnow: Callable[[], datetime],
+        out: list[Effect],
     ) -> None:
         self._plan = plan
+        self._recorded = out if plan.record else None
         self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow)
         self.caller_format = MediaFormat.LPCM16_16K
         self.play_format = MediaFormat.LPCM16_24K
@@ -39,6 +51,7 @@ class PhoneSide:
         self._detector = self._new_detector()
         self._told_started = False
         self._spoke_at: float | None = None
+        self._caller_quiet_from = 0.0
 
     def choose_formats(self, offered: Sequence[str]) -> None:
         """Settle both directions: what needs no resampling first.
@@ -55,13 +68,20 @@ class PhoneSide:
 
     def heard(self, pcm: bytes, now: float) -> bool:
         """Take a chunk of the caller's audio. True while she speaks."""
-        if self._detector.feed(pcm) is SpeechChange.STARTED:
-            self._spoke_at = now
+        if self._recorded is not None:
+            self._recorded.append(Record(Voice.CALLER, pcm))
+        match self._detector.feed(pcm):
+            case SpeechChange.STARTED:
+                self._spoke_at = now
+            case SpeechChange.STOPPED:
+                self._caller_quiet_from = now
         self._tell_speech(now)
         return self._detector.speaking
 
     def stream_closed(self, now: float) -> None:
         """VoiceAI Connect withholds the caller's audio from now on."""
+        if self._detector.speaking:
+            self._caller_quiet_from = now
         self._detector = self._new_detector()
         self._tell_speech(now)
 
@@ -76,6 +96,16 @@ class PhoneSide:
         began = self._voice.began_at
         return self._spoke_at is not None and began is not None and self._spoke_at > began
 
+    @property
+    def quiet_from(self) -> float | None:
+        """Since when nobody speaks, or from when on, once the phone has played what it has.
+
+        None while the caller speaks.
+        """
+        if self.caller_speaks:
+            return None
+        return max(self._caller_quiet_from, self._voice.silent_from())
+
     def understood(self, text: str) -> None:
         """The model has the caller's words: her turn is the bot's business now.
 
@@ -87,13 +117,13 @@ class PhoneSide:
 
     # What the bot does
 
-    def play(self, pcm: bytes, content_id: str, now: float) -> bool:
-        """Play more of the bot's turn. True if this begins a turn."""
-        return self._voice.add(pcm, content_id, now)
+    def play(self, pcm: bytes, content_id: str, now: float, *, source: int = 0) -> bool:
+        """Play more of the bot's turn. True if this begins a turn. For `source` see `BotVoice.add`."""
+        return self._voice.add(pcm, content_id, now, source=source)
 
-    def complete_turn(self, now: float) -> None:
+    def complete_turn(self, now: float, *, source: int = 0) -> None:
         """No more audio comes for the bot's turn."""
-        self._voice.complete_turn(now)
+        self._voice.complete_turn(now, source=source)
 
     def barge_in(self, now: float) -> Cut | None:
         """Silence the bot, in VoiceAI Connect's order. None if there was nothing to silence."""
@@ -132,7 +162,7 @@ class PhoneSide:
 
     def _tell_speech(self, now: float) -> None:
         speaks = self.caller_speaks
-        if not speaks or not self.audible(now):
+        if not speaks or not self._voice.audible(now - LATENESS_S):
             self._tell(started=speaks)
 
     def _tell(self, *, started: bool) -> None:
@@ -146,7 +176,7 @@ class PhoneSide:
 
     def _new_voice(self) -> BotVoice:
         rate_hz = self.play_format.sample_rate_hz
-        return BotVoice(self.wire, 2 * rate_hz, lead_s=self._plan.play_lead_s)
+        return BotVoice(self.wire, 2 * rate_hz, lead_s=self._plan.play_lead_s, out=self._recorded)
 
     def _new_detector(self) -> SpeechDetector:
         return SpeechDetector(

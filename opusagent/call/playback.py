@@ -107,6 +107,11 @@ class Playback:
         """When the phone will have played what it was given, in monotonic seconds."""
         return self._ends_at
 
+    @property
+    def all_played_at(self) -> float:
+        """When the phone will have played all that was added, in monotonic seconds."""
+        return self._ends_at + self._queued / self._rate
+
     def audible(self, now: float) -> bool:
         """Whether the caller still hears the bot, or is about to."""
         return bool(self._queued) or self._ends_at > now

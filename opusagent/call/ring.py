@@ -15,6 +15,9 @@ OVERLAP_S = 2.0
 """How far a text may lag behind the speech that it covers. Where the model tells a part of what the
 caller is still saying, older speech is done with: its text and its audio must not both be given."""
 
+TAIL_S = 2.0
+"""How much silence is kept after speech that nobody has answered; it ends a turn for the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
@@ -43,8 +46,10 @@ class ReplayRing:
         self._committed = 0  # frames below this number are done with
         self._speech_began = 0  # number of the first frame of the newest speech
         self._speaking = False
-        self.lost_bytes = 0
-        """Speech that fell out of the ring and reached no stream, in bytes."""
+        self._spoke_to = 0  # the frame after the newest one with speech
+        self._heard_to = 0  # frames below this number have reached a stream by replay
+        self._tail = 0  # bytes of silence after the newest speech
+        self._lost = 0  # bytes
 
     def add(self, pcm: bytes, *, speech: bool, heard: bool) -> None:
         """Keep a frame. The oldest leave when the ring is full.
@@ -60,11 +65,30 @@ class ReplayRing:
         self._frames.append(_Frame(self._next, pcm, speech, heard))
         self._next += 1
         self._bytes += len(pcm)
+        self._tail = 0 if speech else self._tail + len(pcm)
+        if speech:
+            self._spoke_to = self._next
+        elif self.has_unanswered_speech:
+            self._shorten_tail()
         while self._bytes > self._capacity and len(self._frames) > 1:
             oldest = self._frames.popleft()
             self._bytes -= len(oldest.pcm)
-            if oldest.speech and not oldest.heard and oldest.number >= self._committed:
-                self.lost_bytes += len(oldest.pcm)
+            if oldest.speech and oldest.number >= self._committed and not self._was_heard(oldest):
+                self._lost += len(oldest.pcm)
+
+    @property
+    def has_unanswered_speech(self) -> bool:
+        """Whether there is speech that is not done with."""
+        return self._spoke_to > self._committed
+
+    def take_lost(self) -> int:
+        """How much unanswered speech fell out and reached no stream, in bytes; counts anew then."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    def replayed(self) -> None:
+        """All of it has reached a stream now."""
+        self._heard_to = self._next
 
     def pause(self) -> None:
         """Nothing more comes for now: what was being said is over."""
@@ -90,6 +114,22 @@ class ReplayRing:
             first -= 1
             wanted -= len(frames[first].pcm)
         return [frame.pcm for frame in frames[first:]]
+
+    def _was_heard(self, frame: _Frame) -> bool:
+        return frame.heard or frame.number < self._heard_to
+
+    def _shorten_tail(self) -> None:
+        """Silence must not push out speech that is still to be answered."""
+        if self._tail <= int(TAIL_S * self._rate):
+            return
+        at = len(self._frames)
+        while at and not self._frames[at - 1].speech:
+            at -= 1
+        if at < len(self._frames):
+            n_bytes = len(self._frames[at].pcm)
+            del self._frames[at]
+            self._bytes -= n_bytes
+            self._tail -= n_bytes
 
     def _being_said_from(self) -> int:
         """The first frame of what is being said now, with its preroll.

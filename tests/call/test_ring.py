@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +55,32 @@ def test_committed_speech_is_not_replayed() -> None:
     caller.ring.commit()
     caller.pauses(1.0)
     assert caller.replay == []
+
+
+def test_silence_does_not_push_out_what_was_said_and_not_answered() -> None:
+    caller = Caller()
+    said = caller.says(6.0)
+    after = caller.pauses(20.0)
+    assert caller.replay == said + after[-100:]
+
+
+def test_answered_speech_is_pushed_out_by_silence() -> None:
+    caller = Caller(seconds=1.0)
+    caller.says(0.5)
+    caller.pauses(0.5)
+    caller.ring.commit()
+    caller.pauses(5.0)
+    assert not caller.ring.has_unanswered_speech
+    caller.ring.add(bytes(FRAME), speech=True, heard=True)
+    assert caller.ring.has_unanswered_speech
+
+
+def test_what_was_replayed_has_reached_a_stream_and_is_not_lost() -> None:
+    caller = Caller(seconds=1.0)
+    caller.says(1.0, heard=False)
+    caller.ring.replayed()
+    caller.says(2.0)
+    assert caller.ring.take_lost() == 0
 
 
 def test_what_is_being_said_at_a_commit_stays_with_what_led_to_it() -> None:
@@ -115,10 +143,10 @@ def test_only_speech_that_no_stream_heard_counts_as_lost() -> None:
     caller = Caller(1.0)
     caller.says(2.0)
     caller.pauses(2.0)
-    assert caller.ring.lost_bytes == 0
+    assert caller.ring.take_lost() == 0
     caller.says(1.5, heard=False)
     caller.says(1.0)
-    assert caller.ring.lost_bytes == 75 * FRAME
+    assert caller.ring.take_lost() == 75 * FRAME
 
 
 _steps = st.lists(
@@ -132,16 +160,18 @@ _steps = st.lists(
 
 
 @given(_steps)
-def test_a_replay_is_one_unbroken_piece_up_to_now_and_holds_all_speech_after_a_commit(
+def test_a_replay_leaves_out_only_the_middle_of_long_silence_and_holds_all_speech_after_a_commit(
     steps: list[tuple[str, float]],
 ) -> None:
     caller = Caller(seconds=1000.0)
     newest, owed = -1, []
+    spoken: set[int] = set()
     for step, seconds in steps:
         match step:
             case "says":
                 numbers = caller.says(seconds)
                 owed += numbers
+                spoken |= set(numbers)
             case "pauses":
                 numbers = caller.pauses(seconds)
             case _:
@@ -150,7 +180,15 @@ def test_a_replay_is_one_unbroken_piece_up_to_now_and_holds_all_speech_after_a_c
         newest = numbers[-1] if numbers else newest
         replay = caller.replay
         assert set(owed) <= set(replay)
-        assert replay == list(range(replay[0], newest + 1)) if replay else not owed
+        assert replay or not owed
+        if replay:
+            assert replay[-1] == newest
+            for before, after in itertools.pairwise(replay):
+                left_out = set(range(before + 1, after))
+                assert before < after
+                # Of a pause, its older part, so that what is kept still ends a turn.
+                assert not left_out or before in spoken
+                assert not left_out & spoken
 
 
 @given(_steps)

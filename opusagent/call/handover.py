@@ -1,0 +1,197 @@
+"""From one stream to the next: the standby that waits its turn, and the old stream's last words."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+from opusagent.call.continuation import NOTHING, Action, Continuation, Decision, Moment
+from opusagent.call.events import CloseReason, Effect, Report
+from opusagent.call.feed import Feed
+from opusagent.call.legs import Leg, LegRole, Legs
+from opusagent.call.plan import ContinuationPolicy
+from opusagent.call.timers import Timers
+from opusagent.sonic.failures import Failure
+
+__all__ = ["Handover"]
+
+DRAIN_S = 5.0
+"""How long a replaced stream may take over the rest of its answer; half the margin of a short limit."""
+
+
+class Deadline(enum.Enum):
+    """What a handover waits for."""
+
+    DRAINED = "drained"
+
+
+class Handover:
+    """Keeps at most one standby and at most one draining stream.
+
+    Args:
+        rate: Bytes per second of the caller's audio.
+        open_leg: Opens a stream that is told who it is, and nothing else.
+        random: Uniform in [0, 1).
+        out: Where reports are appended.
+    """
+
+    def __init__(
+        self,
+        policy: ContinuationPolicy,
+        legs: Legs,
+        *,
+        rate: int,
+        open_leg: Callable[[float], Leg],
+        random: Callable[[], float],
+        out: list[Effect],
+    ) -> None:
+        self._policy = policy
+        self._legs = legs
+        self._open_leg = open_leg
+        self._random = random
+        self._out = out
+        self._live: Leg | None = None
+        self._continuation: Continuation | None = None
+        self._moment = Moment()
+        self._standby: Leg | None = None
+        self._draining: Leg | None = None
+        self._feed = Feed(rate)
+        self._timers: Timers[Deadline] = Timers()
+
+    # The live stream
+
+    def live_began(self, live: Leg) -> None:
+        """A stream hears the caller from now on."""
+        assert live.opened_at is not None
+        self._live = live
+        self._continuation = Continuation(
+            self._policy,
+            opened_at=live.opened_at,
+            spread=self._random(),
+            expires_at=live.expires_at,
+        )
+
+    def live_ended(self) -> None:
+        """It does not any more: there is nothing to replace."""
+        self._live = self._continuation = None
+
+    def bot_started(self) -> None:
+        """The bot begins to speak."""
+        if self._continuation is not None:
+            self._continuation.bot_started()
+
+    def is_due(self, now: float) -> bool:
+        """Whether `decide` could say anything: not before the threshold."""
+        return self._continuation is not None and now >= self._continuation.threshold_at
+
+    def decide(self, moment: Moment, now: float) -> Decision:
+        """Do what concerns the standby alone; returns what concerns the live stream, or nothing."""
+        self._moment = moment
+        while self._continuation is not None and self._live is not None:
+            decision = self._continuation.decide(moment, now)
+            match decision.action:
+                case Action.ARM:
+                    self._report_threshold(self._live, now)
+                case Action.OPEN_STANDBY | Action.RENEW_STANDBY:
+                    self._prepare(decision.cause, now)
+                case _:
+                    return decision
+        return NOTHING
+
+    def next_timer(self) -> float | None:
+        """When `decide` or `handle_timer` has something to do."""
+        times = [self._timers.next()]
+        if self._continuation is not None:
+            times.append(self._continuation.next_timer(self._moment))
+        if self._draining is not None:
+            times.append(self._feed.next_timer())
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Feed silence to the draining stream, and let go of it in time."""
+        while self._timers.pop_due(now) is not None:
+            self.drained()
+        while self._draining is not None and (silence := self._feed.silence_due(now)):
+            self._legs.audio(self._draining, silence)
+
+    # The standby
+
+    def is_standby(self, leg: Leg) -> bool:
+        """Whether this stream waits its turn."""
+        return leg is self._standby
+
+    def standby_opened(self, leg: Leg, now: float) -> None:
+        """Its response head came."""
+        leg.role = LegRole.STANDBY
+        self._out.append(
+            Report(
+                "standby ready", {"stream": leg.id, "open_ms": round((now - leg.asked_at) * 1000)}
+            )
+        )
+        if self._continuation is not None:
+            self._continuation.standby_ready(now)
+
+    def standby_lost(self, leg: Leg, failure: Failure, now: float) -> None:
+        """It was refused, or broke; another is opened later."""
+        self._standby = None
+        self._legs.retire(leg, CloseReason.LOST)
+        self._out.append(
+            Report(
+                "standby lost",
+                {"stream": leg.id, "code": failure.code, "remedy": failure.remedy.value},
+                {"message": failure.message},
+            )
+        )
+        if self._continuation is not None:
+            self._continuation.standby_lost(now)
+
+    def take_standby(self) -> Leg | None:
+        """The stream that waits its turn, open or being opened; it is the caller's from now on."""
+        leg, self._standby = self._standby, None
+        return leg
+
+    def drop_standby(self) -> None:
+        """Close it, if there is one."""
+        if (leg := self.take_standby()) is not None:
+            self._legs.retire(leg, CloseReason.REPLACED)
+
+    # The old stream
+
+    @property
+    def draining(self) -> Leg | None:
+        """The replaced stream whose answer is still to be heard to its end."""
+        return self._draining
+
+    def drain(self, leg: Leg, now: float) -> None:
+        """Let a replaced stream finish its answer. It hears silence."""
+        self.drained()
+        leg.role = LegRole.DRAINING
+        self._draining = leg
+        self._feed.restart(now)
+        margin_s = self._policy.limit_s - self._policy.last_s
+        self._timers.set(Deadline.DRAINED, now + min(DRAIN_S, margin_s / 2))
+
+    def drained(self, reason: CloseReason = CloseReason.REPLACED) -> None:
+        """It owes nothing more, or has had its time, or broke."""
+        self._timers.clear(Deadline.DRAINED)
+        leg, self._draining = self._draining, None
+        if leg is not None:
+            self._legs.retire(leg, reason)
+
+    def close(self, reason: CloseReason) -> None:
+        """The call is over."""
+        self.live_ended()
+        self.drained(reason)
+        if (leg := self.take_standby()) is not None:
+            self._legs.retire(leg, reason)
+
+    # Within
+
+    def _prepare(self, cause: str, now: float) -> None:
+        self.drop_standby()
+        self._standby = self._open_leg(now)
+        self._out.append(Report("standby asked", {"stream": self._standby.id, "cause": cause}))
+
+    def _report_threshold(self, live: Leg, now: float) -> None:
+        age_s = round(live.age_s(now) or 0.0, 3)
+        self._out.append(Report("threshold reached", {"stream": live.id, "age_s": age_s}))
