@@ -47,4 +47,12 @@ class AudioCodesBridge(BaseBridge):
             random=random.random,
         )
         call = Call(plan, ambient=ambient)
-        super().__init__(call, caller=caller, sonic=sonic, report=report, save=save, tool=tool)
+        super().__init__(
+            call,
+            caller=caller,
+            sonic=sonic,
+            report=report,
+            save=save,
+            tool=tool,
+            lead_s=plan.play_lead_s,
+        )
