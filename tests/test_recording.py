@@ -356,7 +356,14 @@ def test_a_bug_in_one_recording_ends_no_other(tmp_path: Path) -> None:
     assert made.count("recordings_total") == {"failed": 1, "complete": 1}
 
 
-def test_a_folder_that_cannot_be_written_is_refused_at_start_up(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"RECORDING_OUTPUT_DIR: .*/x cannot be written: Not a"):
-        Recordings(tmp_path / "file" / "x", Metrics())
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        (Path(__file__) / "x", "Not a directory"),
+        (Path("/proc"), "No such file or directory"),  # it is there, and takes no file
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_refused_at_start_up(folder: Path, why: str) -> None:
+    words = f"RECORDING_OUTPUT_DIR: {folder} cannot be written: {why}"
+    with pytest.raises(ConfigError, match=words):
+        Recordings(folder, Metrics())

@@ -139,10 +139,7 @@ class StereoTrack:
 
     def finish(self, at_s: float) -> None:
         """Write the rest: the sound ends here."""
-        end = self._position(at_s)
-        self._caller.cut(end)
-        self._bot.cut(end)
-        self._write_until(end, whole_blocks=False)
+        self._write_until(self._position(at_s), whole_blocks=False)
 
     def _position(self, at_s: float) -> int:
         return round(at_s * self.rate_hz)
