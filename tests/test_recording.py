@@ -31,7 +31,8 @@ from opusagent.call.events import (
 )
 from opusagent.errors import ConfigError
 from opusagent.observability import Metrics
-from opusagent.recording import RecordedCall, RecordedTurn, Recorder, Recordings
+from opusagent.recording import Recorder, Recordings
+from opusagent.recording.files import RecordedCall, RecordedTurn
 
 T0 = 5_000.0
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -18,7 +18,8 @@ from opusagent.audiocodes.peer_events import PlayChunk
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
 from opusagent.call.events import Report
 from opusagent.observability import Metrics
-from opusagent.recording import RecordedCall, Recorder, Recordings
+from opusagent.recording import Recorder, Recordings
+from opusagent.recording.files import RecordedCall
 from opusagent.transports.memory import caller_pair
 from tests.bridges.rig import EPOCH, Line, Services, carried
 from tests.call.driver import PLAN, counted
