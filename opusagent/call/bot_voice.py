@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from opusagent.audiocodes.protocol import AudioCodesProtocol
+from opusagent.call.events import Effect, Record, RecordSilence, Voice
 from opusagent.call.playback import Cut, Playback
 
 __all__ = ["BotVoice"]
@@ -31,10 +32,19 @@ class BotVoice:
     Args:
         bytes_per_second: Of 16-bit PCM at the play rate.
         lead_s: How far audio may run ahead of the caller's ear, in seconds.
+        out: Where the sound is noted for a recording; None where none is made.
     """
 
-    def __init__(self, phone: AudioCodesProtocol, bytes_per_second: int, *, lead_s: float) -> None:
+    def __init__(
+        self,
+        phone: AudioCodesProtocol,
+        bytes_per_second: int,
+        *,
+        lead_s: float,
+        out: list[Effect] | None = None,
+    ) -> None:
         self._phone = phone
+        self._out = out
         self._rate = bytes_per_second
         self._playback = Playback(bytes_per_second, lead_s=lead_s)
         self._open = False
@@ -82,6 +92,8 @@ class BotVoice:
         while True:
             if pcm := self._playback.due(now):
                 self._phone.play(pcm)
+                if self._out is not None:
+                    self._out.append(Record(Voice.BOT, pcm))
             if not self._open or not self._playback.empty:
                 return
             if not self._complete and now < self._playback.ends_at + IDLE_S:
@@ -103,6 +115,8 @@ class BotVoice:
             flushed: Whether VoiceAI Connect is told to drop what it has, too.
         """
         cut = self._playback.interrupt(now, flushed=flushed)
+        if flushed and self._out is not None:
+            self._out.append(RecordSilence())
         never = {content_id for turn in self._waiting for _, content_id in turn.chunks}
         waiting_s = self._waiting_s()
         self._waiting.clear()

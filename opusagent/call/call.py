@@ -38,7 +38,7 @@ from opusagent.call.events import (
 from opusagent.call.farewell import Farewell
 from opusagent.call.legs import LegRole
 from opusagent.call.model_side import GaveUp
-from opusagent.call.notes import note_of, transcript_of
+from opusagent.call.notes import differs, note_of, transcript_of
 from opusagent.call.phase import Phase, status_after
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
@@ -83,10 +83,11 @@ class Call:
         self._out: list[Effect] = []
         self._last: list[Effect] = []  # what must come after every text to the caller
         self._timers: Timers[Timer] = Timers()
-        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow)
+        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow, out=self._out)
         self._talk: Conversation | None = None
         self._farewell: Farewell | None = None
         self._state: SessionState | None = None
+        self._saved: SessionState | None = None
         self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
@@ -97,7 +98,7 @@ class Call:
     def handle(self, event: CallInput, now: float) -> list[Effect]:
         """Take an input; returns what is to be done, in order."""
         if self._phase is Phase.OVER:
-            return []
+            return self._too_late(event)
         match event:
             case FromCaller(text):
                 self._from_caller(text, now)
@@ -285,7 +286,8 @@ class Call:
         elif was_live and self._talk.model.live is not None:  # the standby took over at once
             self._talk.stream_opened(now)
 
-    def _from_sonic(self, stream: StreamId, payload: bytes, now: float) -> None:
+    def _from_sonic(self, stream: StreamId, payload: bytes, now: float | None) -> None:
+        """Take an event of a stream; `now` is None once the call is over."""
         leg = None if self._talk is None else self._talk.model.leg(stream)
         if self._talk is None or leg is None:
             return
@@ -295,7 +297,16 @@ class Call:
             self._report("broken message", wire=error.wire, got=error.got)
             return
         for event in events:
-            self._talk.model_event(leg, event, now)
+            if now is None:
+                self._talk.late_event(leg, event)
+            else:
+                self._talk.model_event(leg, event, now)
+
+    def _too_late(self, event: CallInput) -> list[Effect]:
+        """The call is over: only what a stream says while it is closed still counts."""
+        if isinstance(event, FromSonic):
+            self._from_sonic(event.stream, event.payload, None)
+        return self._effects()
 
     def _model_timer(self, talk: Conversation, now: float) -> None:
         while self._phase is not Phase.OVER:
@@ -388,7 +399,8 @@ class Call:
 
     def _save(self) -> None:
         if self._talk is not None and self._state is not None:
-            self._out.append(Save(self._talk.snapshot(self._state)))
+            self._saved = self._talk.snapshot(self._state)
+            self._out.append(Save(self._saved))
 
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))
@@ -402,9 +414,11 @@ class Call:
         if talk is not None and self._state is not None and (talk.changed or self._last):
             talk.changed = False
             state = talk.snapshot(self._state)
-            effects.append(Save(state))
-            if self._phase is Phase.OVER:
-                effects.append(transcript_of(state))
+            if self._last or differs(state, self._saved):
+                self._saved = state
+                effects.append(Save(state))
+        if self._last and self._phase is Phase.OVER and self._saved is not None:
+            effects.append(transcript_of(self._saved))
         effects += self._last
         self._last.clear()
         return effects

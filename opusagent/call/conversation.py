@@ -20,7 +20,7 @@ from opusagent.call.comfort import Comfort
 from opusagent.call.context import as_turns
 from opusagent.call.continuation import Action, Moment
 from opusagent.call.events import Effect, Report, StreamId, ToolCall
-from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, RETRY_S, Greeting
+from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
@@ -88,6 +88,7 @@ class Conversation:
         self._greeting = Greeting(plan.agent.greeting.text, plan.greeting_audio)
         self._comfort = Comfort(plan, phone)
         self._started = False
+        self._greet_by = 0.0
         self._digits = ""
         self._said_at = ambient.utcnow()
         self._bot = BotTurns(
@@ -113,6 +114,7 @@ class Conversation:
     def start(self, now: float) -> None:
         """The call is up: the bot speaks first, if the agent is made so."""
         self._started = True
+        self._greet_by = now + PATIENCE_S
         if sound := self._greeting.sound_at(self._phone.play_format.sample_rate_hz):
             self._phone.play(sound, GREETING, now)
             self._phone.complete_turn(now)
@@ -238,7 +240,7 @@ class Conversation:
         if not self._greeting.pending or not self._started or self.model.live is None:
             return
         wait_s = LOOK_AGAIN_S
-        if not self._phone.caller_speaks:
+        if not self._phone.caller_speaks or now >= self._greet_by:
             wait_s = RETRY_S
             if self._greeting.ask():
                 self.model.type_greeting(self._greeting.text, now)
@@ -296,7 +298,7 @@ class Conversation:
 
     def model_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
         """Something came from a stream."""
-        self.model.shows_life(leg)
+        self.model.shows_life(leg, now)
         match leg.role:
             case LegRole.LIVE:
                 self._live_event(leg, event, now)
@@ -304,7 +306,7 @@ class Conversation:
                 if self._bot.event(leg, event, now) is Came.END:
                     self.model.drained(leg)
                 self._tool_event(leg, event, now)
-        self._any_event(leg, event)
+        self.late_event(leg, event)
 
     def _live_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
         """What only the stream that has the caller's ear may do."""
@@ -316,13 +318,16 @@ class Conversation:
                 self._barge_in("model", now, noticed=True)
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
                 self._caller_understood(leg, text, now)
-        if self._bot.event(leg, event, now) is Came.SOUND:
-            self._greeting.done()
-            self._interrupted = False
-            self.model.answered()
+        match self._bot.event(leg, event, now):
+            case Came.SOUND:
+                self._greeting.done()
+                self._interrupted = False
+                self.model.answered()
+            case Came.END:
+                self.changed = True
         self._tool_event(leg, event, now)
 
-    def _any_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
+    def late_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
         """What counts from a stream that is being closed, too: its last texts and its bill."""
         match event:
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.FINAL, text=text):
