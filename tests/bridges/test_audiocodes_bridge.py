@@ -116,7 +116,6 @@ def test_a_recorded_call_leaves_its_events_and_its_transcript(tmp_path: Path) ->
     assert len(kept.sides[0]) == len(kept.sides[1]) == round(session.seconds * RATE_HZ)
 
 
-@pytest.mark.xfail(reason="the core gives no sound to record yet")
 def test_a_recorded_call_sounds_as_it_was_heard_on_the_phone(tmp_path: Path) -> None:
     kept = recorded(tmp_path)
     caller, bot = kept.sides
