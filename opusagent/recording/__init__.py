@@ -23,7 +23,7 @@ from opusagent.errors import ConfigError
 from opusagent.observability import Metrics
 from opusagent.recording.files import CallFiles, End, Item, RecordedCall
 
-__all__ = ["Recorder", "Recordings"]
+__all__ = ["Recorder", "Recordings", "prepare"]
 
 _log = structlog.get_logger("opusagent.recording")
 
@@ -39,6 +39,22 @@ loop was up to 20 ms late (p99) without this and 4 ms with it, as without any re
 
 _ITEM_BYTES: Final = 500
 """What a thing costs while it waits, apart from its sound."""
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of all recordings where it is not there, and look whether it can be written.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"RECORDING_OUTPUT_DIR: {folder} cannot be written: {error.strerror}"
+        ) from error
 
 
 class Recordings:
@@ -64,14 +80,7 @@ class Recordings:
         Raises:
             ConfigError: If the folder cannot be written.
         """
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise ConfigError(
-                f"RECORDING_OUTPUT_DIR: {folder} cannot be written: {error.strerror}"
-            ) from error
+        prepare(folder)
         self._folder = folder
         self._metrics = metrics
         self._with_private = with_private
