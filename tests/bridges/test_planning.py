@@ -1,5 +1,6 @@
 from opusagent.bridges.planning import make_plan
 from opusagent.call.plan import ContinuationPolicy
+from opusagent.call.ring import ReplayRing
 from opusagent.config import Settings
 from opusagent.models.agent import Agent
 
@@ -46,3 +47,10 @@ def test_settings_and_policy_agree_on_the_age_that_no_stream_passes() -> None:
         settings = Settings(session_limit_seconds=limit, transition_threshold_seconds=1)
         plan = make_plan(settings, "default", AGENT)
         assert settings.oldest_stream_seconds == plan.continuation.last_s
+
+
+def test_ten_seconds_of_a_caller_at_16_khz_take_320_kilobytes_and_no_more() -> None:
+    ring = ReplayRing(2 * 16_000, make_plan(Settings(), "default", AGENT).audio_buffer_s)
+    for _ in range(30 * 50):
+        ring.add(bytes(640), speech=True, heard=False)
+    assert sum(map(len, ring.uncommitted())) == 320_000
