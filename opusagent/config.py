@@ -187,7 +187,7 @@ class Settings(BaseSettings):
         30.0, gt=0, description="a next stream that is not open by then is replaced"
     )
     deaf_after_seconds: float = Field(
-        10.0,
+        6.0,
         ge=0,
         description="a stream silent so long after the caller spoke is replaced; 0: never",
     )

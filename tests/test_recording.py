@@ -31,7 +31,8 @@ from opusagent.call.events import (
 )
 from opusagent.errors import ConfigError
 from opusagent.observability import Metrics
-from opusagent.recording import RecordedCall, RecordedTurn, Recorder, Recordings
+from opusagent.recording import Recorder, Recordings
+from opusagent.recording.files import RecordedCall, RecordedTurn
 
 T0 = 5_000.0
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -356,7 +357,14 @@ def test_a_bug_in_one_recording_ends_no_other(tmp_path: Path) -> None:
     assert made.count("recordings_total") == {"failed": 1, "complete": 1}
 
 
-def test_a_folder_that_cannot_be_written_is_refused_at_start_up(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"RECORDING_OUTPUT_DIR: .*/x cannot be written: Not a"):
-        Recordings(tmp_path / "file" / "x", Metrics())
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        (Path(__file__) / "x", "Not a directory"),
+        (Path("/proc"), "No such file or directory"),  # it is there, and takes no file
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_refused_at_start_up(folder: Path, why: str) -> None:
+    words = f"RECORDING_OUTPUT_DIR: {folder} cannot be written: {why}"
+    with pytest.raises(ConfigError, match=words):
+        Recordings(folder, Metrics())

@@ -8,6 +8,17 @@ import audioop
 
 __all__ = ["SpeechChange", "SpeechDetector", "rms"]
 
+WINDOW_S = 10.0
+"""Nobody speaks so long without a pause between words: the least that is heard in it is noise."""
+
+NOISE_FACTOR = 2
+"""How far above the noise speech must be: 6 dB."""
+
+MAX_RAISED = 10
+"""The most by which noise raises the threshold: 20 dB, above which speech itself would be noise."""
+
+MAX_RMS = 32_768
+
 
 def rms(pcm: bytes) -> int:
     """Root mean square of 16-bit samples, 0 to 32768; 0 for no samples."""
@@ -26,7 +37,8 @@ class SpeechDetector:
 
     `start_s` of sound above the threshold is a start, so that a click is none; `hang_s` of quiet
     is a stop, so that a pause between words is none. Time is counted in samples; a chunk counts
-    as a whole, so the answer is as fine as the chunks are.
+    as a whole, so the answer is as fine as the chunks are. On a line that is never quiet the
+    threshold rises above the noise, and sinks again with it.
     """
 
     def __init__(
@@ -38,7 +50,10 @@ class SpeechDetector:
         hang_s: float = 0.4,
     ) -> None:
         """The default threshold is about -41 dBFS: above line noise, below quiet speech."""
-        self._threshold_rms = threshold_rms
+        self._least_threshold = self._threshold = threshold_rms
+        self._window_samples = round(WINDOW_S * sample_rate_hz)
+        self._window = 0  # samples of it that have been heard
+        self._quietest = MAX_RMS  # of its chunks
         self._start_samples = round(start_s * sample_rate_hz)
         self._hang_samples = round(hang_s * sample_rate_hz)
         self._loud = 0
@@ -55,7 +70,9 @@ class SpeechDetector:
         samples = len(pcm) >> 1
         if not samples:
             return None
-        if audioop.rms(pcm, 2) >= self._threshold_rms:
+        loudness = audioop.rms(pcm, 2)
+        self._follow_noise(loudness, samples)
+        if loudness >= self._threshold:
             self._loud += samples
             self._quiet = 0
             if not self._speaking and self._loud >= self._start_samples:
@@ -70,3 +87,13 @@ class SpeechDetector:
             self._loud = 0
             return SpeechChange.STOPPED
         return None
+
+    def _follow_noise(self, loudness: int, samples: int) -> None:
+        self._quietest = min(self._quietest, loudness)
+        self._window += samples
+        if self._window >= self._window_samples:
+            above_noise = NOISE_FACTOR * self._quietest
+            most = MAX_RAISED * self._least_threshold
+            self._threshold = min(max(above_noise, self._least_threshold), most)
+            self._window = 0
+            self._quietest = MAX_RMS

@@ -108,8 +108,8 @@ class StereoTrack:
         if self._is_full(side, now):
             return False
         begins = now - len(pcm) // 2 * self.rate_hz // side.source_hz
-        if begins > side.end + _JITTER_S * self.rate_hz:
-            side.skip_to(begins)
+        if begins > side.end + _JITTER_S * self.rate_hz or not side.end:
+            side.skip_to(max(begins, 0))
         side.append(pcm)
         side.pull_back(side.end - now)  # nobody can be heard before she speaks
         return True
@@ -139,10 +139,7 @@ class StereoTrack:
 
     def finish(self, at_s: float) -> None:
         """Write the rest: the sound ends here."""
-        end = self._position(at_s)
-        self._caller.cut(end)
-        self._bot.cut(end)
-        self._write_until(end, whole_blocks=False)
+        self._write_until(self._position(at_s), whole_blocks=False)
 
     def _position(self, at_s: float) -> int:
         return round(at_s * self.rate_hz)

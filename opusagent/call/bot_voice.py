@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from opusagent.audiocodes.protocol import AudioCodesProtocol
+from opusagent.call.events import Effect, Record, RecordSilence, Voice
 from opusagent.call.playback import Cut, Playback
 
 __all__ = ["BotVoice"]
@@ -13,6 +14,10 @@ __all__ = ["BotVoice"]
 IDLE_S = 1.0
 """A play stream that has run dry this long is closed: while it is open, VoiceAI Connect takes the bot
 for speaking and, with barge-in off, withholds the caller's audio (live captures)."""
+
+
+HELD_S = 60.0
+"""How much of the bot's speech is kept for a caller whose line is gone; more than an answer's length."""
 
 
 @dataclass(slots=True)
@@ -31,12 +36,22 @@ class BotVoice:
     Args:
         bytes_per_second: Of 16-bit PCM at the play rate.
         lead_s: How far audio may run ahead of the caller's ear, in seconds.
+        out: Where the sound is noted for a recording; None where none is made.
     """
 
-    def __init__(self, phone: AudioCodesProtocol, bytes_per_second: int, *, lead_s: float) -> None:
+    def __init__(
+        self,
+        phone: AudioCodesProtocol,
+        bytes_per_second: int,
+        *,
+        lead_s: float,
+        out: list[Effect] | None = None,
+    ) -> None:
         self._phone = phone
+        self._out = out
         self._rate = bytes_per_second
         self._playback = Playback(bytes_per_second, lead_s=lead_s)
+        self._held = False  # nobody is there to hand anything to
         self._open = False
         self._complete = True
         self._source = 0  # who speaks the turn that is open
@@ -53,6 +68,8 @@ class BotVoice:
             now: The present, in monotonic seconds.
             source: Who speaks: one that takes over waits until the turn before it has been heard.
         """
+        if self._held and self.remaining_s(now) > HELD_S:
+            return False
         if self._open and (self._complete or source != self._source):
             turn = self._waiting_of(source)
             begins = turn is None
@@ -79,9 +96,11 @@ class BotVoice:
 
     def pump(self, now: float) -> None:
         """Hand over what is due, close what is done, and go on with the next turn."""
-        while True:
+        while not self._held:
             if pcm := self._playback.due(now):
                 self._phone.play(pcm)
+                if self._out is not None:
+                    self._out.append(Record(Voice.BOT, pcm))
             if not self._open or not self._playback.empty:
                 return
             if not self._complete and now < self._playback.ends_at + IDLE_S:
@@ -95,6 +114,21 @@ class BotVoice:
             for chunk, content_id in turn.chunks:
                 self._playback.add(chunk, content_id)
 
+    def hold(self) -> None:
+        """The phone is gone: keep what it has not been given, to a bound."""
+        self._held = True
+
+    def resume(self, phone: AudioCodesProtocol, now: float) -> None:
+        """Another websocket took its place: go on in a new play stream."""
+        self._phone = phone
+        self._held = False
+        if self._open:
+            self._open = not (self._complete and self._playback.empty)
+        if self._open:
+            phone.start_play()
+            self.began_at = now
+        self.pump(now)
+
     def interrupt(self, now: float, *, flushed: bool) -> Cut:
         """Silence the bot: drop what waits and close the play stream.
 
@@ -103,6 +137,8 @@ class BotVoice:
             flushed: Whether VoiceAI Connect is told to drop what it has, too.
         """
         cut = self._playback.interrupt(now, flushed=flushed)
+        if flushed and self._out is not None:
+            self._out.append(RecordSilence())
         never = {content_id for turn in self._waiting for _, content_id in turn.chunks}
         waiting_s = self._waiting_s()
         self._waiting.clear()
@@ -128,6 +164,8 @@ class BotVoice:
 
     def next_timer(self) -> float | None:
         """When `pump` has something to do."""
+        if self._held:
+            return None
         if (due_at := self._playback.next_timer()) is not None:
             return due_at
         return self._playback.ends_at + IDLE_S if self._open else None

@@ -18,6 +18,9 @@ begin after 0.6 to 1.3 s (field measurements of Nova 2 Sonic)."""
 LOOK_AGAIN_S = 0.5
 """While the caller speaks, the greeting waits; her words may make it needless."""
 
+PATIENCE_S = 3.0
+"""How long the greeting waits for a caller who speaks, or for a line that is never quiet."""
+
 MAX_TRIES = 2
 
 

@@ -40,6 +40,7 @@ class Leg:
 
     Attributes:
         opened_at: When its response head came; its age counts from there.
+        live_at: When it was told the conversation and began to hear the caller.
         expires_at: When the credentials that sign it expire; None if they do not.
         has_summary: Whether its prompt holds the conversation, for a service that refuses histories.
         late_turns_count: Whether what it heard of the caller is still to be told: nothing of it was
@@ -52,6 +53,7 @@ class Leg:
     asked_at: float
     role: LegRole = LegRole.OPENING
     opened_at: float | None = None
+    live_at: float | None = None
     expires_at: float | None = None
     had_history: bool = False
     has_summary: bool = False

@@ -127,14 +127,14 @@ class ModelSide:
         if leg is not self._current:
             self._handover.drained(CloseReason.LOST)
             return None
-        age_s = leg.age_s(now)
-        self._report_lost(leg, failure, age_s)
+        self._report_lost(leg, failure, now)
         self._leave(leg, CloseReason.NO_HEAD if failure.code == "NoHead" else CloseReason.LOST, now)
         self._failure = failure
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
             self._uplink.ring.commit_all()
             self._briefing.answered()
-        delay_s = self._recovery.after(failure, age_s=age_s, had_history=leg.had_history)
+        lived_s = None if leg.live_at is None else now - leg.live_at
+        delay_s = self._recovery.after(failure, lived_s=lived_s, had_history=leg.had_history)
         if (standby := self._standby_to_use()) is not None:
             self._adopt(standby, leg, now)
         elif delay_s is None:
@@ -178,6 +178,8 @@ class ModelSide:
     def close_all(self, reason: CloseReason) -> None:
         """Close every stream that is not closing yet, properly, and open no other."""
         self._timers.clear_all()
+        if self.live is not None:
+            self.live.late_turns_count = True
         self._handover.close(reason)
         self.wants_comfort = False
         for leg in self._legs:
@@ -205,7 +207,8 @@ class ModelSide:
         old, new = self.live, self._handover.take_standby()
         assert old is not None
         assert new is not None
-        self._recovery.lived(old.age_s(now) or 0.0)
+        assert old.live_at is not None
+        self._recovery.lived(now - old.live_at)
         figures = self._go_live(new, now)
         # What its successor was given as audio, that will tell; what it was not given, this one may.
         old.late_turns_count = not figures["replayed_ms"]
@@ -258,6 +261,16 @@ class ModelSide:
         """Whether the caller has said something that has neither text nor answer."""
         return self._uplink.ring.has_unanswered_speech
 
+    def unanswered_audio(self) -> bytes:
+        """What the caller has said that has neither text nor answer; 16-bit PCM at the stream's rate."""
+        return self._uplink.ring.unanswered()
+
+    def restore_speech(self, pcm: bytes) -> None:
+        """Have the next stream hear what was said to another process and answered by nobody."""
+        if pcm:
+            self._uplink.ring.add(pcm, speech=True, heard=False)
+            self._uplink.ring.pause()
+
     def leg(self, stream: StreamId) -> Leg | None:
         """A stream by its number, also one that is closing."""
         return self._legs.get(stream)
@@ -304,10 +317,10 @@ class ModelSide:
 
     # What comes from the model
 
-    def shows_life(self, leg: Leg) -> None:
+    def shows_life(self, leg: Leg, now: float) -> None:
         """A stream has sent an event, whatever it says."""
         if leg is self._current:
-            self._watchdog.model_shows_life()
+            self._watchdog.model_shows_life(now)
 
     def note_caller_text(self, text: str, now: float) -> None:
         """The model has understood this and owes an answer; its audio is done with."""
@@ -377,6 +390,7 @@ class ModelSide:
         leg.had_history = bool(past.turns)
         leg.wire.start_audio(past.turns)
         leg.role = LegRole.LIVE
+        leg.live_at = now
         self._current = leg
         self._timers.clear(Deadline.HEAD, Deadline.RETRY, Deadline.COMFORT, Deadline.GIVE_UP)
         self.wants_comfort = False
@@ -417,7 +431,8 @@ class ModelSide:
         if self.live is not None:
             self._watchdog.caller_spoke(now)
 
-    def _report_lost(self, leg: Leg, failure: Failure, age_s: float | None) -> None:
+    def _report_lost(self, leg: Leg, failure: Failure, now: float) -> None:
+        age_s = leg.age_s(now)
         fields: dict[str, JsonValue] = {
             "stream": leg.id,
             "code": failure.code,

@@ -16,7 +16,7 @@ from opusagent.audiocodes.events import (
 from opusagent.call.events import Report
 from opusagent.models.session_state import SessionState
 
-__all__ = ["note_of", "transcript_of"]
+__all__ = ["differs", "note_of", "transcript_of"]
 
 type Noted = (
     ActivityReceived
@@ -59,3 +59,8 @@ def transcript_of(state: SessionState) -> Report:
         {"caller_turns": of_caller, "bot_turns": len(turns) - of_caller},
         {"turns": [turn.model_dump(mode="json") for turn in turns]},
     )
+
+
+def differs(state: SessionState, saved: SessionState | None) -> bool:
+    """Whether there is more to be stored than that some time has passed."""
+    return saved is None or saved != state.model_copy(update={"last_activity": saved.last_activity})

@@ -14,10 +14,15 @@ from opusagent.audio.formats import PREFERRED_CALLER, PREFERRED_PLAY, MediaForma
 from opusagent.audio.speech import SpeechChange, SpeechDetector
 from opusagent.audiocodes.protocol import AudioCodesProtocol
 from opusagent.call.bot_voice import BotVoice
+from opusagent.call.events import Effect, Record, Voice
 from opusagent.call.plan import CallPlan
 from opusagent.call.playback import Cut
 
 __all__ = ["PhoneSide"]
+
+LATENESS_S = 0.25
+"""VoiceAI Connect began to play up to 230 ms after the first chunk on a live capture: so long after the
+end by our reckoning it may still be playing, and speech that it is told of would cut it off."""
 
 
 class PhoneSide:
@@ -26,12 +31,21 @@ class PhoneSide:
     Args:
         new_id: A fresh unique id, for activities.
         utcnow: The time of day, aware of its zone.
+        out: Where sound is noted for a recording.
     """
 
     def __init__(
-        self, plan: CallPlan, *, new_id: Callable[[], str], utcnow: Callable[[], datetime]
+        self,
+        plan: CallPlan,
+        *,
+        new_id: Callable[[], str],
+        utcnow: Callable[[], datetime],
+        out: list[Effect],
     ) -> None:
         self._plan = plan
+        self._recorded = out if plan.record else None
+        self._new_id = new_id
+        self._utcnow = utcnow
         self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow)
         self.caller_format = MediaFormat.LPCM16_16K
         self.play_format = MediaFormat.LPCM16_24K
@@ -52,10 +66,54 @@ class PhoneSide:
         self._voice = self._new_voice()
         self._detector = self._new_detector()
 
+    def restore_formats(self, caller: str, play: str, offered: Sequence[str]) -> None:
+        """Settle on the formats of a conversation that goes on, where they are offered again.
+
+        Raises:
+            NoCommonFormat: If none of the offered formats can be used.
+        """
+        offered = offered or (caller, play)
+        self.choose_formats(offered)
+        if caller in offered:
+            self.caller_format = MediaFormat(caller)
+        if play in offered:
+            self.play_format = MediaFormat(play)
+        self._voice = self._new_voice()
+        self._detector = self._new_detector()
+
+    # Losing and finding the caller
+
+    def detach(self, now: float) -> None:
+        """The websocket is gone."""
+        self.wire.lost()
+        self.stream_closed(now)
+        self._told_started = False
+        self._voice.hold()
+
+    def attach(self) -> None:
+        """There is another websocket; nothing has come on it yet."""
+        self.wire = AudioCodesProtocol(
+            new_id=self._new_id, utcnow=self._utcnow, first_play=self.wire.next_play
+        )
+
+    def can_go_on(self, offered: Sequence[str]) -> bool:
+        """Whether the formats that the streams were opened for are offered again."""
+        return not offered or {self.caller_format, self.play_format} <= set(offered)
+
+    def accept(self) -> None:
+        """Take the call, on the formats that are settled."""
+        self.wire.accept(self.caller_format, self.play_format)
+
+    def go_on(self, now: float) -> None:
+        """Play what the bot has said meanwhile."""
+        self._voice.resume(self.wire, now)
+
     # What the caller does
 
     def heard(self, pcm: bytes, now: float) -> bool:
         """Take a chunk of the caller's audio. True while she speaks."""
+        if self._recorded is not None:
+            self._recorded.append(Record(Voice.CALLER, pcm))
         match self._detector.feed(pcm):
             case SpeechChange.STARTED:
                 self._spoke_at = now
@@ -148,7 +206,7 @@ class PhoneSide:
 
     def _tell_speech(self, now: float) -> None:
         speaks = self.caller_speaks
-        if not speaks or not self.audible(now):
+        if not speaks or not self._voice.audible(now - LATENESS_S):
             self._tell(started=speaks)
 
     def _tell(self, *, started: bool) -> None:
@@ -162,7 +220,7 @@ class PhoneSide:
 
     def _new_voice(self) -> BotVoice:
         rate_hz = self.play_format.sample_rate_hz
-        return BotVoice(self.wire, 2 * rate_hz, lead_s=self._plan.play_lead_s)
+        return BotVoice(self.wire, 2 * rate_hz, lead_s=self._plan.play_lead_s, out=self._recorded)
 
     def _new_detector(self) -> SpeechDetector:
         return SpeechDetector(

@@ -82,15 +82,20 @@ class CallPlan:
     speech_threshold_rms: int = 300
     audio_buffer_s: float = 10.0
     continuation: ContinuationPolicy = ContinuationPolicy()
-    deaf_after_s: float = 10.0
+    deaf_after_s: float = 6.0
     record: bool = False
+    resume_grace_s: float = 0.0
     max_history_bytes: int = 40_000
     max_part_bytes: int = 1_000
 
     def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
         """What each stream of the call is opened with, at the rates that the phone side settled."""
+        prompt = self.agent.system_prompt
+        if self.greeting_audio.by_rate and self.agent.greeting.text:
+            # The model did not say it, and would greet once more.
+            prompt += f"\n\nThe caller has been greeted already: {self.agent.greeting.text}"
         return SonicConfig(
-            system_prompt=self.agent.system_prompt,
+            system_prompt=prompt,
             model_id=self.model_id,
             voice=self.agent.voice,
             tools=self.tools,

@@ -55,23 +55,23 @@ class Recovery:
         self._early_deaths = 0
         self._killed_by_history = 0
 
-    def lived(self, age_s: float) -> None:
-        """A stream was replaced at this age: if it lived long, what went wrong before is over."""
-        if age_s >= EARLY_DEATH_S:
+    def lived(self, lived_s: float) -> None:
+        """A stream was replaced after so long: if that was long, what went wrong before is over."""
+        if lived_s >= EARLY_DEATH_S:
             self._begin()
 
-    def after(self, failure: Failure, *, age_s: float | None, had_history: bool) -> float | None:
+    def after(self, failure: Failure, *, lived_s: float | None, had_history: bool) -> float | None:
         """Seconds until the next try; None when no other try can work.
 
         Args:
             failure: Why the stream was lost.
-            age_s: How long the stream had lived since its head; None if it never had one.
+            lived_s: How long the stream had heard the caller; None if it never did.
             had_history: Whether it was given a history.
         """
-        lived = age_s is not None and age_s >= EARLY_DEATH_S
+        lived = lived_s is not None and lived_s >= EARLY_DEATH_S
         if lived:
             self._begin()
-        elif age_s is not None:
+        elif lived_s is not None:
             self._early_deaths += 1
             self._killed_by_history += had_history
             if self._killed_by_history >= 2:

@@ -13,6 +13,9 @@ may pass over without a word."""
 DUMB_FACTOR = 2.5
 """How much longer an answer may take than a first sign of life."""
 
+LIVELY_S = 1.0
+"""A model that was heard of so shortly before the caller's end was noticed may have answered already."""
+
 MAX_PATIENCE = 8.0
 """The most by which the waits grow, where new streams prove no better."""
 
@@ -31,13 +34,16 @@ class Watchdog:
         self._wait_s = deaf_after_s
         self._patience = 1.0
         self._since: dict[Kind, float] = {}
+        self._alive_at: float | None = None
 
     def caller_spoke(self, now: float) -> None:
         """The caller has finished saying something."""
-        self._watch("deaf", now)
+        if self._alive_at is None or now - self._alive_at > LIVELY_S:
+            self._watch("deaf", now)
 
-    def model_shows_life(self) -> None:
+    def model_shows_life(self, now: float) -> None:
         """The model has sent an event, whatever it says."""
+        self._alive_at = now
         self._since.pop("deaf", None)
 
     def answer_is_owed(self, now: float) -> None:
@@ -52,6 +58,7 @@ class Watchdog:
     def stream_lost(self) -> None:
         """There is nothing to watch."""
         self._since.clear()
+        self._alive_at = None
 
     def next_timer(self) -> float | None:
         """When `verdict` may find something."""

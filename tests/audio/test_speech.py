@@ -93,3 +93,29 @@ def test_starts_and_stops_take_turns(sounds: list[tuple[int, int]]) -> None:
         assert detector.speaking is (bool(found) and found[-1] is SpeechChange.STARTED)
     assert found[::2] == [SpeechChange.STARTED] * len(found[::2])
     assert found[1::2] == [SpeechChange.STOPPED] * len(found[1::2])
+
+
+@pytest.mark.parametrize("chunk_ms", CHUNK_MS)
+def test_noise_that_never_pauses_is_taken_for_noise_after_ten_seconds(chunk_ms: int) -> None:
+    detector = SpeechDetector(RATE)
+    assert changes(detector, noise(10_000, 500), chunk_ms)[-1][1] is SpeechChange.STARTED
+    assert changes(detector, noise(1_000, 500), chunk_ms)[-1][1] is SpeechChange.STOPPED
+    assert changes(detector, noise(500, 2_000), chunk_ms)[-1][1] is SpeechChange.STARTED
+
+
+def test_when_the_noise_is_gone_quiet_speech_is_heard_again() -> None:
+    detector = SpeechDetector(RATE)
+    changes(detector, noise(11_000, 500) + noise(10_000, 0) + noise(10_000, 0), 20)
+    assert changes(detector, noise(200, 400), 20)
+
+
+def test_speech_with_pauses_between_words_raises_nothing() -> None:
+    detector = SpeechDetector(RATE)
+    words = (noise(700, 3_000) + noise(100, 50)) * 20
+    assert [change for _, change in changes(detector, words, 20)] == [SpeechChange.STARTED]
+
+
+def test_the_threshold_never_rises_above_what_a_caller_can_reach() -> None:
+    detector = SpeechDetector(RATE, threshold_rms=300)
+    changes(detector, noise(20_000, 20_000), 20)
+    assert detector.speaking

@@ -87,6 +87,13 @@ def test_silence_of_the_caller_stays_silence() -> None:
     assert spans(caller) == [(980, 1000, 1), (1480, 1500, 2)]
 
 
+def test_a_voice_is_not_early_because_the_call_is_young() -> None:
+    tape = Tape()
+    tape.track.caller(pcm(1, 20), 0.15)
+    caller, _ = tape.sides(1.0)
+    assert spans(caller) == [(130, 150, 1)]
+
+
 def test_chunks_that_come_unevenly_leave_no_seam() -> None:
     tape = Tape()
     for at_ms in (1000, 1050, 1051, 1060, 1200, 1201, 1202):

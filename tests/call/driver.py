@@ -37,6 +37,8 @@ from opusagent.call.events import (
     FromSonic,
     HangUpSocket,
     OpenStream,
+    Record,
+    RecordSilence,
     Report,
     RunTool,
     Save,
@@ -184,6 +186,7 @@ class CallDriver:
     heard: list[tuple[float, PeerEvent]] = field(default_factory=list)
     saves: list[SessionState] = field(default_factory=list)
     reports: list[tuple[float, Report]] = field(default_factory=list)
+    ran: list[tuple[float, Effect]] = field(default_factory=list)
     tools: list[ToolCall] = field(default_factory=list)
     socket_closed: tuple[int, str] | None = None
     outcome: CallOutcome | None = None
@@ -209,7 +212,8 @@ class CallDriver:
 
     def _run(self, effects: list[Effect]) -> None:
         for effect in effects:
-            assert not self.finished, f"{effect} after Finish"
+            assert not self.finished or isinstance(effect, Save | Report), f"{effect} after Finish"
+            self.ran.append((self.now, effect))
             self._run_one(effect)
 
     def _run_one(self, effect: Effect) -> None:
@@ -238,6 +242,8 @@ class CallDriver:
                 self.saves.append(state)
             case Report():
                 self.reports.append((self.now, effect))
+            case Record() | RecordSilence():
+                assert self.plan.record
             case Finish(outcome):
                 self.outcome = outcome
                 self.finished += 1
@@ -399,8 +405,16 @@ class CallDriver:
         self.deliver()
 
     def breaks(self, code: str = "ConnectionLost", message: str = "") -> None:
-        """The newest stream is lost."""
-        self.handle(StreamLost(self.live.id, classify(code, message)))
+        """The live stream is lost."""
+        self.breaks_stream(self.live, code, message)
+
+    def breaks_standby(self, code: str = "ConnectionLost", message: str = "") -> None:
+        """The stream that was opened last is lost."""
+        self.breaks_stream(self.newest, code, message)
+
+    def breaks_stream(self, service: Service, code: str, message: str = "") -> None:
+        """A stream is lost."""
+        self.handle(StreamLost(service.id, classify(code, message)))
 
     def tool_done(self, call: ToolCall, result: dict[str, JsonValue]) -> None:
         """A tool has given its result."""

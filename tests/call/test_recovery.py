@@ -18,19 +18,19 @@ def new(chance: float = 1.0) -> Recovery:
 
 def test_the_first_try_is_immediate_and_later_ones_back_off() -> None:
     recovery = new()
-    waits = [recovery.after(LOST, age_s=None, had_history=False) for _ in range(6)]
+    waits = [recovery.after(LOST, lived_s=None, had_history=False) for _ in range(6)]
     assert waits == [0.0, 0.2, 0.5, 1.0, 2.0, 2.0]
 
 
 def test_throttling_backs_off_longer() -> None:
     recovery = new()
-    waits = [recovery.after(BUSY, age_s=None, had_history=False) for _ in range(5)]
+    waits = [recovery.after(BUSY, lived_s=None, had_history=False) for _ in range(5)]
     assert waits == [1.0, 2.0, 4.0, 8.0, 8.0]
 
 
 @given(st.floats(0.0, 1.0, exclude_max=True))
 def test_jitter_takes_at_most_half(chance: float) -> None:
-    wait_s = new(chance).after(BUSY, age_s=None, had_history=False)
+    wait_s = new(chance).after(BUSY, lived_s=None, had_history=False)
     assert wait_s is not None
     assert 0.5 <= wait_s <= 1.0
 
@@ -38,57 +38,57 @@ def test_jitter_takes_at_most_half(chance: float) -> None:
 def test_a_stream_that_lived_makes_everything_begin_anew() -> None:
     recovery = new()
     for _ in range(4):
-        recovery.after(LOST, age_s=1.0, had_history=True)
+        recovery.after(LOST, lived_s=1.0, had_history=True)
     assert recovery.history_share == 0.0
-    assert recovery.after(LOST, age_s=400.0, had_history=False) == 0.0
+    assert recovery.after(LOST, lived_s=400.0, had_history=False) == 0.0
     assert recovery.history_share == 1.0
 
 
 def test_nothing_helps_against_a_fatal_failure() -> None:
     fatal = Failure(Remedy.FATAL, "AccessDenied")
-    assert new().after(fatal, age_s=None, had_history=False) is None
-    assert new().after(fatal, age_s=100.0, had_history=True) is None
+    assert new().after(fatal, lived_s=None, had_history=False) is None
+    assert new().after(fatal, lived_s=100.0, had_history=True) is None
 
 
 def test_two_early_deaths_after_a_history_leave_it_out() -> None:
     recovery = new()
-    recovery.after(LOST, age_s=3.0, had_history=True)
+    recovery.after(LOST, lived_s=3.0, had_history=True)
     assert recovery.history_share == 1.0
-    recovery.after(LOST, age_s=9.9, had_history=True)
+    recovery.after(LOST, lived_s=9.9, had_history=True)
     assert recovery.history_share == 0.0
 
 
 def test_early_deaths_without_a_history_say_nothing_about_it() -> None:
     recovery = new()
     for _ in range(3):
-        recovery.after(LOST, age_s=3.0, had_history=False)
+        recovery.after(LOST, lived_s=3.0, had_history=False)
     assert recovery.history_share == 1.0
 
 
 def test_a_refused_history_is_halved_and_then_left_out() -> None:
     recovery = new()
-    recovery.after(REFUSED, age_s=0.1, had_history=True)
+    recovery.after(REFUSED, lived_s=0.1, had_history=True)
     assert recovery.history_share == 0.5
-    recovery.after(REFUSED, age_s=0.1, had_history=True)
+    recovery.after(REFUSED, lived_s=0.1, had_history=True)
     assert recovery.history_share == 0.0
 
 
 def test_a_refusal_of_a_stream_that_had_lived_is_no_refusal_of_its_history() -> None:
     recovery = new()
-    recovery.after(REFUSED, age_s=300.0, had_history=True)
+    recovery.after(REFUSED, lived_s=300.0, had_history=True)
     assert recovery.history_share == 1.0
 
 
 def test_a_refusal_without_a_history_is_tried_once_more() -> None:
     recovery = new()
-    assert recovery.after(REFUSED, age_s=0.1, had_history=False) == 0.0
-    assert recovery.after(REFUSED, age_s=0.1, had_history=False) is None
+    assert recovery.after(REFUSED, lived_s=0.1, had_history=False) == 0.0
+    assert recovery.after(REFUSED, lived_s=0.1, had_history=False) is None
 
 
 def test_credentials_are_asked_for_three_times() -> None:
     recovery = new()
     expired = Failure(Remedy.REFRESH, "ExpiredToken")
-    waits = [recovery.after(expired, age_s=None, had_history=False) for _ in range(4)]
+    waits = [recovery.after(expired, lived_s=None, had_history=False) for _ in range(4)]
     assert waits == [0.0, 0.2, 0.5, None]
 
 
@@ -105,7 +105,7 @@ def test_streams_that_open_and_die_are_not_opened_for_ever(
     tries = 0
     for remedy, age_s, had_history in deaths:
         failure = Failure(remedy, "x")
-        if recovery.after(failure, age_s=age_s, had_history=had_history) is None:
+        if recovery.after(failure, lived_s=age_s, had_history=had_history) is None:
             break
         tries += age_s is not None
     assert tries <= 6
