@@ -236,11 +236,12 @@ class BaseBridge:
 
     def _open(self, stream: StreamId) -> None:
         rate = self._call.caller_bytes_per_second
+        transport = self._sonic.connect()
         pipe = SonicPipe(
-            self._sonic.connect(),
+            transport,
             encode=self._call.audio_encoder(stream),
             audio=partial(AudioTail, rate, BACKLOG_S),
-            on_opened=partial(self._opened, stream),
+            on_opened=lambda: self._opened(stream, transport.expires_in_s),
             on_payload=lambda payload: self.step(FromSonic(stream, payload)),
             on_lost=partial(self._lost, stream),
             on_dropped=lambda n: self._report(
@@ -260,9 +261,9 @@ class BaseBridge:
                 age_s = round(self._loop.time() - began, 3)
                 self._report(Report("stream closed", {"stream": stream, "age_s": age_s}))
 
-    def _opened(self, stream: StreamId) -> None:
-        self._opened_at[stream] = self._loop.time()
-        self.step(StreamOpened(stream))
+    def _opened(self, stream: StreamId, expires_in_s: float | None) -> None:
+        now = self._opened_at[stream] = self._loop.time()
+        self.step(StreamOpened(stream, None if expires_in_s is None else now + expires_in_s))
 
     def _lost(self, stream: StreamId, error: TransportError) -> None:
         self.step(StreamLost(stream, classify(error.code, error.message)))

@@ -48,6 +48,10 @@ class SonicTransport(Protocol):
             TransportError: If it refused, or did not answer.
         """
 
+    @property
+    def expires_in_s(self) -> float | None:
+        """How long the credentials that sign the stream are valid yet; None where they do not expire."""
+
     async def send(self, payload: bytes) -> None:
         """Send one JSON event; returns at once unless the service reads too slowly. Bounded.
 

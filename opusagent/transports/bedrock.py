@@ -26,7 +26,7 @@ from aws_sdk_bedrock_runtime.models import (
 from opusagent.errors import ConfigError, TransportError
 from opusagent.sonic.failures import Remedy, classify
 from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
-from opusagent.transports.credentials import Credentials
+from opusagent.transports.credentials import Credentials, Pinned
 from opusagent.transports.http2 import Exchange, Http2Connector
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class BedrockConnector:
         """How long each step may take."""
         return self._limits
 
-    async def invoke(self, exchange: Exchange) -> Any:
-        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`.
+    async def invoke(self, exchange: Exchange) -> tuple[Any, Pinned]:
+        """Give the SDK's stream for a new request on `exchange`, and what signs it; for `BedrockTransport`.
 
         Raises:
             TransportError: `NoCredentials`.
@@ -118,7 +118,11 @@ class BedrockConnector:
 
         client = AsyncBedrockRuntimeClient(await self._base_config(), plugins=[for_this_stream])
         request = InvokeModelWithBidirectionalStreamOperationInput(model_id=self._model_id)
-        return await client.invoke_model_with_bidirectional_stream(request)
+        return await client.invoke_model_with_bidirectional_stream(request), pinned
+
+    def seconds_until(self, at: datetime) -> float:
+        """How far away a time of day is, by the clock of the signatures."""
+        return (at - self._utcnow()).total_seconds()
 
     async def prepare(self) -> None:
         """Read the SDK's own configuration now, at start-up, where an error can still be mended.
@@ -171,11 +175,19 @@ class BedrockTransport:
         self._connector = connector
         self._limits = connector.limits
         self._exchange: Exchange | None = None
+        self._pinned: Pinned | None = None
         self._publisher: Publisher | None = None
         self._receiver: Receiver | None = None
         self._beginning: asyncio.Future[None] | None = None
         self._output: asyncio.Future[Any] | None = None
         self._is_ending = False
+
+    @property
+    def expires_in_s(self) -> float | None:
+        """How long what signs this stream is valid yet; None if it does not expire."""
+        if self._pinned is None or self._pinned.expires_at is None:
+            return None
+        return self._connector.seconds_until(self._pinned.expires_at)
 
     async def open(self) -> None:
         """Connect and send the request.
@@ -192,7 +204,7 @@ class BedrockTransport:
     async def _begin(self, exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._limits.open_s):
-                stream = await self._connector.invoke(exchange)
+                stream, self._pinned = await self._connector.invoke(exchange)
                 self._publisher = stream.input_stream
                 self._output = asyncio.ensure_future(stream.await_output())
                 self._output.add_done_callback(_look_at)

@@ -111,6 +111,9 @@ class ServiceEnd:
 class MemorySonic:
     """A `SonicTransport` whose service is a `ServiceEnd`."""
 
+    expires_in_s: float | None = None
+    """How long its credentials are valid yet; set by the connector."""
+
     def __init__(self, link: _Link, *, head_s: float, send_s: float) -> None:
         self._link = link
         self._head_s = head_s
@@ -176,10 +179,19 @@ class MemoryConnector:
 
     Args:
         accepts: Whether heads are sent at once.
+        expires_in_s: How long the credentials of each stream are valid yet.
     """
 
-    def __init__(self, *, accepts: bool = True, head_s: float = 10.0, send_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        accepts: bool = True,
+        head_s: float = 10.0,
+        send_s: float = 5.0,
+        expires_in_s: float | None = None,
+    ) -> None:
         self._accepts = accepts
+        self._expires_in_s = expires_in_s
         self._head_s = head_s
         self._send_s = send_s
         self.streams: list[ServiceEnd] = []
@@ -191,7 +203,9 @@ class MemoryConnector:
         self.streams.append(end)
         if self._accepts:
             end.accept()
-        return MemorySonic(link, head_s=self._head_s, send_s=self._send_s)
+        sonic = MemorySonic(link, head_s=self._head_s, send_s=self._send_s)
+        sonic.expires_in_s = self._expires_in_s
+        return sonic
 
 
 class MemoryCaller:
