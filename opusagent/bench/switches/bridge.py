@@ -1,6 +1,6 @@
 """The bridge with a tool that takes its time, as a process of its own: `serve` has none.
 
-`python -m opusagent.bench.switches.bridge` takes its settings from the environment and prints the `READY` line
+`python -m opusagent.bench.switches.bridge FILE` takes its settings from the environment and FILE, and prints the `READY` line
 of `serve`, without an admin port.
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -90,8 +91,8 @@ class ToolBridge:
         )
 
 
-async def _main() -> None:
-    settings = load()
+async def _main(file: Path) -> None:
+    settings = load(file=file)
     configure_logging(settings)
     clock = SystemClock()
     sonic = BedrockConnector(
@@ -115,4 +116,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_main())
+    uvloop.run(_main(Path(sys.argv[1])))

@@ -13,7 +13,16 @@ from opusagent.bench.switches.frames import Frame
 from opusagent.bench.switches.mind import answer_parts, turns_in
 from opusagent.clock import SystemClock
 
-__all__ = ["Arrival", "BridgeLine", "BridgeLog", "Reply", "ServiceStream", "Told", "read_replies", "read_streams"]
+__all__ = [
+    "Arrival",
+    "BridgeLine",
+    "BridgeLog",
+    "Reply",
+    "ServiceStream",
+    "Told",
+    "read_replies",
+    "read_streams",
+]
 
 
 @dataclass(frozen=True, slots=True)

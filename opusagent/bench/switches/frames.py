@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["CALLER_RATE_HZ", "FRAME_MS", "FRAME_S", "BOT_RATE_HZ", "Frame", "FrameReader", "find", "write"]
+__all__ = [
+    "BOT_RATE_HZ",
+    "CALLER_RATE_HZ",
+    "FRAME_MS",
+    "FRAME_S",
+    "Frame",
+    "FrameReader",
+    "find",
+    "write",
+]
 
 FRAME_MS: Final = 20
 FRAME_S: Final = FRAME_MS / 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from opusagent.bench.switches.cases import Case
@@ -38,7 +39,8 @@ class CaseFigures:
         disordered: Frames that came after a later one on the same stream, or twice.
         hole_ms: For each answer across a switch: the longest silence inside it.
         hole_without_ms: The same for answers within one stream.
-        bot_doubled, bot_cut: Frames.
+        bot_doubled: Frames.
+        bot_cut_ms: For each answer that was not heard to its end: how much of it was missing.
         twice, never: Turns.
         history_lost: Turns and sentences of which the next stream was not told.
         results_lost: Results of tools.
@@ -49,6 +51,8 @@ class CaseFigures:
         thresholds, switched: In calls long enough: thresholds reached, and those that led to a switch.
         left_open: Streams and connections that were there after the last call.
         silenced: Answers that the bridge stopped for the caller.
+        wrong: In words, what should not have been.
+        bridge_percent, others_percent: Of a core: the bridge, and what had nothing to do with this.
         failures: Calls that broke off, and why.
     """
 
@@ -67,7 +71,7 @@ class CaseFigures:
     turns: int = 0
     bot_frames: int = 0
     bot_doubled: int = 0
-    bot_cut: int = 0
+    bot_cut_ms: list[int] = field(default_factory=list)
     twice: int = 0
     never: int = 0
     history_lost: int = 0
@@ -81,6 +85,8 @@ class CaseFigures:
     silenced: int = 0
     failures: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    bridge_percent: float = 0.0
+    others_percent: float = 0.0
 
 
 def measure(
@@ -186,7 +192,7 @@ class _Call:
         reached: Counter[int] = Counter()
         for stream in self._streams:
             numbers = [arrival.frame.number for arrival in stream.frames]
-            self._figures.disordered += sum(b <= a for a, b in zip(numbers, numbers[1:], strict=False))
+            self._figures.disordered += sum(b <= a for a, b in pairwise(numbers))
             reached.update(set(numbers))
         silence_counts = self._case.seamless
         until = self._call.ended_at - LAST_S
@@ -242,7 +248,8 @@ class _Call:
         doubled = len(numbers) - len(set(numbers))
         cut = len(whole - set(numbers))
         figures.bot_doubled += doubled
-        figures.bot_cut += cut
+        if cut:
+            figures.bot_cut_ms.append(FRAME_MS * cut)
         if doubled or cut:
             self._wrong(f"of the answer to turn {turn} {doubled} frames came twice, {cut} never")
         hole_ms = round(1000 * max((chunk.late_s for chunk in chunks[1:]), default=0.0), 1)
@@ -259,7 +266,13 @@ class _Call:
                     parts |= set(range(1, n_parts + 1))
             else:
                 by = stream.struck_at - IN_FLIGHT_S
-                parts |= {p for told in stream.said if told.at < by for _, t, p in answer_parts(told.text) if t == turn}
+                parts |= {
+                    p
+                    for told in stream.said
+                    if told.at < by
+                    for _, t, p in answer_parts(told.text)
+                    if t == turn
+                }
         for part in parts:
             yield from range((part - 1) * part_frames, part * part_frames)
 

@@ -130,7 +130,9 @@ class Phone:
                 log.ended_at = time.monotonic()
                 sending.cancel()
                 listening.cancel()
-                await self._tell(type="session.end", reasonCode="client-disconnected", reason="bench")
+                await self._tell(
+                    type="session.end", reasonCode="client-disconnected", reason="bench"
+                )
             await self._socket.close()
         except* (CallFailed, TransportError, TimeoutError) as group:
             log.ended_at = time.monotonic()
@@ -217,9 +219,8 @@ class Phone:
     # The wire
 
     async def _send_audio(self) -> None:
-        head = '{"type":"userStream.chunk","conversationId":"%s","audioChunk":"' % conversation_id(
-            self.log.call
-        )
+        name = conversation_id(self.log.call)
+        head = f'{{"type":"userStream.chunk","conversationId":"{name}","audioChunk":"'
         at = self._loop.time() + self._random.random() * FRAME_S
         while True:
             at += FRAME_S
@@ -295,5 +296,3 @@ async def _until(when: float) -> None:
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from opusagent.bench import process_facts
 from opusagent.bench.load_callers import BEARER
 from opusagent.bench.switches.cases import EXPIRES_IN_S, Case
 from opusagent.bench.switches.facts import BridgeLog, read_replies, read_streams
 from opusagent.bench.switches.measure import CaseFigures, measure
 from opusagent.bench.switches.phone import CallLog, Phone
-from opusagent.processes import Child
+from opusagent.processes import SETTINGS, Child
 
 __all__ = ["run_case", "run_switches"]
 
@@ -34,11 +37,31 @@ DTMF_PAUSE_S: Final = 0.5
 _AGENT: Final = 'system_prompt = "You are measured."\n'
 
 
+type _Clocks = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class _Rig:
+    """A bridge and a service that run."""
+
     service: Child
+    bridge: Child
     url: str
     log: BridgeLog
+
+    def clocks(self) -> _Clocks:
+        """Seconds on the wall, and of processor time of the bridge, of all of us, of the machine."""
+        bridge = process_facts.cpu_s(self.bridge.pid)
+        ours = bridge + process_facts.cpu_s(self.service.pid) + process_facts.cpu_s(os.getpid())
+        return time.monotonic(), bridge, ours, process_facts.busy_s()
+
+    def load_since(self, before: _Clocks) -> tuple[float, float]:
+        """How much of a core the bridge took since then, and how much others, in percent."""
+        wall, bridge, ours, machine = (
+            now - then for now, then in zip(self.clocks(), before, strict=True)
+        )
+        others = max(machine - ours, 0.0)
+        return round(100 * bridge / wall, 1), round(100 * others / wall, 1)
 
 
 async def run_switches(
@@ -61,7 +84,9 @@ async def run_switches(
     """
     found = []
     for number, case in enumerate(cases, start=1):
-        progress(f"{number} of {len(cases)}: {case.name}, {per_case} switches, {at_once} calls at once")
+        progress(
+            f"{number} of {len(cases)}: {case.name}, {per_case} switches, {at_once} calls at once"
+        )
         found.append(await run_case(case, per_case=per_case, at_once=at_once, progress=progress))
     return found
 
@@ -72,10 +97,13 @@ async def run_case(
     """Measure one case."""
     at_once = max(1, min(at_once, per_case))
     async with _rig(case, at_once) as rig:
+        before = rig.clocks()
         calls = await _calls(case, rig, per_case, at_once, progress)
+        bridge_percent, others_percent = rig.load_since(before)
         facts = await _when_closed(rig.service)
     streams = read_streams(facts)
     figures = measure(case, calls, streams, read_replies(facts), rig.log.lines)
+    figures.bridge_percent, figures.others_percent = bridge_percent, others_percent
     figures.left_open = facts["open"] + facts["connections"]
     figures.failures += rig.log.warnings
     for line in figures.wrong[:3] + figures.failures[:3]:
@@ -135,11 +163,13 @@ async def _rig(case: Case, at_once: int) -> AsyncIterator[_Rig]:
         module = "opusagent.bench.switches.service"
         async with Child(module, str(ca_file), json.dumps(habits)) as service:
             environ = _environ(case, folder, (await service.ready()).split()[1], at_once)
-            command = ["opusagent", "serve"]
+            settings = folder / "bridge.toml"
+            settings.touch()
+            command = ["opusagent", "serve", "--config", str(settings)]
             if case.service.tools:
-                command = ["opusagent.bench.switches.bridge"]
-            async with Child(*command, environ=environ, log=log.take) as bridge:
-                yield _Rig(service, (await bridge.ready()).split()[1], log)
+                command = ["opusagent.bench.switches.bridge", str(settings)]
+            async with Child(*command, environ=environ, hide=SETTINGS, log=log.take) as bridge:
+                yield _Rig(service, bridge, (await bridge.ready()).split()[1], log)
 
 
 def _environ(case: Case, folder: Path, endpoint: str, at_once: int) -> dict[str, str]:

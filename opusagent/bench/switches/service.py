@@ -34,7 +34,7 @@ from opusagent.simulators.wire import (
 from opusagent.sonic.peer_record import StreamRecord
 from opusagent.sonic.profiles import Timing
 
-__all__ = ["CountedService", "TIMING"]
+__all__ = ["TIMING", "CountedService"]
 
 TIMING: Final = Timing(speed=4.0, think_s=0.15, pause_s=0.6, final_delay_s=0.5, linger_s=0.5)
 """Quicker than the real one, whose turns end after 1.5 s; slower than a telephone line needs to notice that
