@@ -20,7 +20,7 @@ from opusagent.bench.switches.cases import EXPIRES_IN_S, Case
 from opusagent.bench.switches.facts import BridgeLog, read_replies, read_streams
 from opusagent.bench.switches.measure import CaseFigures, measure
 from opusagent.bench.switches.phone import CallLog, Phone
-from opusagent.processes import SETTINGS, Child
+from opusagent.processes import SETTINGS, Child, ProcessFailed
 
 __all__ = ["run_case", "run_switches"]
 
@@ -158,7 +158,9 @@ async def _rig(case: Case, at_once: int) -> AsyncIterator[_Rig]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ca_file = folder / "ca.pem"
-        (folder / "default.toml").write_text(_AGENT, encoding="utf-8")
+        agents = folder / "agents"
+        agents.mkdir()
+        (agents / "default.toml").write_text(_AGENT, encoding="utf-8")
         habits = asdict(case.service) | {"n_calls": at_once, "limit_s": case.limit_s}
         module = "opusagent.bench.switches.service"
         async with Child(module, str(ca_file), json.dumps(habits)) as service:
@@ -169,7 +171,11 @@ async def _rig(case: Case, at_once: int) -> AsyncIterator[_Rig]:
             if case.service.tools:
                 command = ["opusagent.bench.switches.bridge", str(settings)]
             async with Child(*command, environ=environ, hide=SETTINGS, log=log.take) as bridge:
-                yield _Rig(service, bridge, (await bridge.ready()).split()[1], log)
+                try:
+                    ready = await bridge.ready()
+                except ProcessFailed as error:
+                    raise ProcessFailed("; ".join([str(error), *log.warnings])) from error
+                yield _Rig(service, bridge, ready.split()[1], log)
 
 
 def _environ(case: Case, folder: Path, endpoint: str, at_once: int) -> dict[str, str]:
@@ -184,7 +190,7 @@ def _environ(case: Case, folder: Path, endpoint: str, at_once: int) -> dict[str,
         "BRIDGE_TOKEN": BEARER,
         "ADMIN_HOST": "127.0.0.1",
         "ADMIN_PORT": "0",
-        "AGENT_CONFIG_DIR": str(folder),
+        "AGENT_CONFIG_DIR": str(folder / "agents"),
         "SESSION_MAX_CONCURRENT": str(2 * at_once),
         "DRAIN_SECONDS": "3",
         "DTMF_PAUSE_SECONDS": str(DTMF_PAUSE_S),
