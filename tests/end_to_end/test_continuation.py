@@ -278,18 +278,19 @@ async def with_tool(line: Line) -> AsyncIterator[Line]:
 
 
 class Clerk(ToneBrain):
-    """Says that it looks something up, does, and answers."""
+    """Says hello, looks up what it is asked for, and answers then."""
 
     def reply(self, heard: str, context: PeerContext) -> Reply:
-        if heard.startswith(DATA):
-            return Reply(("Yes.",))
-        return Reply(("One moment.",), (ToolAsk(TOOL, {"turn": "1/1"}),))
+        if heard == "Look it up.":
+            return Reply(tools=(ToolAsk(TOOL, {"turn": "1/1"}),))
+        return Reply(("Yes.",))
 
 
 def asking(check: Check, **more: Any) -> None:
-    """One call whose first turn needs the tool; it runs from 1 s to 2.5 s."""
+    """One call whose second turn needs the tool; it runs from 1.9 s to 3.4 s."""
 
     def script(line: Line) -> Iterator[Step]:
+        yield from turn()
         yield say()
         while len(line.callers[0].record.played) < 2:
             yield Pause(0.02)
@@ -302,7 +303,9 @@ def asking(check: Check, **more: Any) -> None:
             await line.over()
             check(line, record)
 
-    run(main, brain=Clerk, timing=SOON, **(SHORT | more))
+    ears = ToldEars("Hello.", "Look it up.")
+    settings = SHORT | {"transition_threshold_seconds": 0.1} | more
+    run(main, brain=Clerk, ears=ears, timing=SOON, **settings)
 
 
 def test_a_tool_that_runs_at_the_deadline_gives_its_result_to_the_next_stream_as_data() -> None:
@@ -314,7 +317,7 @@ def test_a_tool_that_runs_at_the_deadline_gives_its_result_to_the_next_stream_as
         assert '"turn": "1/1"' in typed
         assert len(record.played) == 2
 
-    asking(check, audio_start_timeout_seconds=1.2)
+    asking(check, audio_start_timeout_seconds=2.2)
 
 
 def test_a_tool_that_is_done_before_the_deadline_is_waited_for() -> None:
@@ -325,7 +328,7 @@ def test_a_tool_that_is_done_before_the_deadline_is_waited_for() -> None:
         assert line.stream(2).typed == []
         assert len(record.played) == 2
 
-    asking(check, audio_start_timeout_seconds=4.0)
+    asking(check, audio_start_timeout_seconds=5.0)
 
 
 # A standby that is not as it should be
