@@ -16,12 +16,13 @@ from opusagent.bench.switches.phone import CallLog, Chunk, conversation_id
 
 __all__ = ["CaseFigures", "measure"]
 
-IN_FLIGHT_S: Final = 0.1
-"""What the service said so shortly before the hand-over reached it may have crossed it on the way."""
+IN_FLIGHT_S: Final = 0.05
+"""What the service said so shortly before the bridge decided may not have reached the bridge."""
 
 LAST_S: Final = 0.2
 """Frames that were sent so shortly before the hang-up may not have arrived."""
 
+_HAND_OVERS: Final = frozenset({"stream switched", "stream opened"})
 _WITHOUT_STREAM: Final = frozenset({"closed first", "stream lost"})
 """Lines of the bridge's log after which no stream hears the caller for a moment."""
 
@@ -212,11 +213,20 @@ class _Call:
         for before, stream in self._successions():
             self._doubled(before, stream)
 
+    def _known_by(self, stream: ServiceStream) -> float:
+        """What was said by then, the bridge knew when it gave the word to this stream."""
+        decided = (
+            line.at
+            for line in self._lines
+            if line.event in _HAND_OVERS and line.at < stream.opened_at + IN_FLIGHT_S
+        )
+        return max(decided, default=stream.opened_at) - IN_FLIGHT_S
+
     def _doubled(self, before: Sequence[ServiceStream], stream: ServiceStream) -> None:
         numbers = {arrival.frame.number for old in before for arrival in old.frames}
         again = [a.frame for a in stream.frames if a.frame.number in numbers and a.frame.turn]
         self._figures.doubled_ms.append(FRAME_MS * len(again))
-        by = stream.opened_at - IN_FLIGHT_S
+        by = self._known_by(stream)
         done = {
             turn
             for old in before
@@ -284,7 +294,7 @@ class _Call:
     # What the next stream is told
 
     def _history(self, before: Sequence[ServiceStream], stream: ServiceStream) -> None:
-        by = stream.opened_at - IN_FLIGHT_S
+        by = self._known_by(stream)
         turns = {
             turn
             for old in before
