@@ -26,7 +26,7 @@ _HAND_OVERS: Final = frozenset({"stream switched", "stream opened"})
 _WITHOUT_STREAM: Final = frozenset({"closed first", "stream lost"})
 """Lines of the bridge's log after which no stream hears the caller for a moment."""
 
-SETTLED_S: Final = 4.0
+SETTLED_S: Final = 2.5
 """A threshold so shortly before the end of its call need not have led to a switch."""
 
 

@@ -113,6 +113,7 @@ class Phone:
         self._heard = asyncio.Event()
         self._speaks_until = 0.0
         self._sends = False
+        self._plays = False  # whether a play stream is open
         self._ends_at = 0.0  # of what is to be played
         self._reader = FrameReader()
         self._answers: dict[int, float] = {}  # turn -> when its answer was first heard
@@ -206,9 +207,9 @@ class Phone:
         await self._stop.wait()
 
     async def _wait_for_quiet(self) -> None:
-        """Wait until nothing has come, and all that came was played."""
-        while (left_s := self._ends_at + FRAME_S - time.monotonic()) > 0:
-            await self._wait(left_s)
+        """Wait until the bot has told that it is done, and all that came was played."""
+        while (left_s := self._ends_at + FRAME_S - time.monotonic()) > 0 or self._plays:
+            await self._wait(max(left_s, FRAME_S))
 
     def _draw(self, bounds: tuple[float, float]) -> float:
         return self._random.uniform(*bounds)
@@ -242,6 +243,8 @@ class Phone:
             match message["type"]:
                 case "playStream.chunk":
                     self._play(a2b_base64(message["audioChunk"]), now)
+                case "playStream.start" | "playStream.stop" as kind:
+                    self._plays = kind == "playStream.start"
                 case "session.accepted":
                     self._accepted.set()
                 case "userStream.started":
