@@ -82,7 +82,7 @@ async def test_a_session_is_one_hash_under_the_prefix_with_a_time_to_live(
             key = "opusagent:session:c"
 
             def ttl() -> int:
-                left = client.pttl(key)
+                left: int = client.pttl(key)
                 client.pexpire(key, 5_000)
                 return left
 
@@ -117,25 +117,24 @@ async def test_no_more_connections_are_open_than_are_allowed(server: valkey.Valk
 @running
 async def test_connections_that_are_killed_under_load_lose_no_write(server: valkey.Valkey) -> None:
     async with opened(server.url) as storage:
-        killed = 0
+        written = killed = 0
+        killer: Any = server.client()
 
         async def write(number: int) -> None:
-            for turn in range(300):
+            nonlocal written, killed
+            for turn in range(100):
                 assert await storage.store_session(f"c{number}", {"turn": turn})
-
-        async def kill() -> None:
-            nonlocal killed
-            with server.client() as client:
-                while not all(writer.done() for writer in writers):
-                    killed += client.execute_command("CLIENT", "KILL", "TYPE", "normal")
-                    await asyncio.to_thread(time.sleep, 0.05)
+                written += 1
+                if written % 50 == 0:  # seven others are in the middle of theirs
+                    killed += killer.execute_command("CLIENT", "KILL", "TYPE", "normal")
 
         async with asyncio.TaskGroup() as tasks:
-            writers = [tasks.create_task(write(number)) for number in range(8)]
-            tasks.create_task(kill())
-        assert killed > 10
+            for number in range(8):
+                tasks.create_task(write(number))
+        killer.close()
+        assert killed > 50
         for number in range(8):
-            assert await storage.retrieve_session(f"c{number}") == {"turn": 299}
+            assert await storage.retrieve_session(f"c{number}") == {"turn": 99}
 
 
 @running
@@ -303,7 +302,7 @@ async def test_hand_overs_are_heard_again_after_the_subscription_was_cut(
             listening = tasks.create_task(storage.listen())
             for cut in (
                 lambda client: client.execute_command("CLIENT", "KILL", "TYPE", "pubsub"),
-                lambda _: (server.stop(), server.start()),
+                lambda _: server.restart(),
                 lambda _: None,
             ):
                 await heard_within(storage, heard)
@@ -334,7 +333,7 @@ async def test_a_failover_of_sentinel_is_survived_and_what_was_lost_is_noticed(
     with valkey.sentinel(tmp_path) as (primary, replica, watcher):
         url = f"redis+sentinel://127.0.0.1:{watcher.port}/calls"
         async with opened(url) as storage:
-            data = {"last_activity": "2026-01-01T00:00:00Z", "owner_epoch": 1}
+            data: dict[str, Any] = {"last_activity": "2026-01-01T00:00:00Z", "owner_epoch": 1}
             await storage.store_session("c", data)
             with replica.client() as client:
                 valkey.wait_until(lambda: client.exists("opusagent:session:c"), "a copy")
@@ -344,7 +343,7 @@ async def test_a_failover_of_sentinel_is_survived_and_what_was_lost_is_noticed(
             await works_again(lambda: storage.retrieve_session("c"))
             assert await storage.retrieve_session("c") == data
             await works_again(lambda: storage.touch_session("c", 1, lost["last_activity"]))
-            hold = await storage.touch_session("c", 1, str(lost["last_activity"]))
+            hold = await storage.touch_session("c", 1, lost["last_activity"])
             assert hold is Hold.STALE
             assert await storage.store_session("c", lost)
             assert await storage.retrieve_session("c") == lost
@@ -384,7 +383,7 @@ async def test_a_cluster_spreads_sessions_and_every_node_tells_of_a_claim(tmp_pa
             )
             lost = [result for result in results if isinstance(result, BaseException)]
             assert all(isinstance(error, StorageUnavailable) for error in lost)
-            assert 5 < len(lost)
+            assert len(lost) > 5
             servers[0].go_on()
             for name in names:
                 await works_again(functools.partial(storage.retrieve_session, name))

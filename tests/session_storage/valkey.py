@@ -76,6 +76,10 @@ class Valkey:
     def go_on(self) -> None:
         self.signal(signal.SIGCONT)
 
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
     def stop(self) -> None:
         if self._process is not None:
             self.go_on()
