@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import SecretStr
+
 from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
 from opusagent.errors import ConfigError
+from opusagent.session_storage.opening import StorageSettings
 from opusagent.sonic.profiles import PROFILES, Profile
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
@@ -22,6 +25,7 @@ __all__ = [
     "check",
     "make_connector",
     "model_doubts",
+    "storage_settings",
     "voice_doubts",
 ]
 
@@ -46,6 +50,25 @@ def bedrock_url(settings: Settings) -> str:
     """Where Bedrock is for these settings."""
     regional = f"https://bedrock-runtime.{settings.aws_region}.amazonaws.com"
     return settings.aws_endpoint_url_bedrock_runtime or regional
+
+
+def storage_settings(settings: Settings) -> StorageSettings:
+    """What the store of sessions is opened with."""
+
+    def clear(secret: SecretStr | None) -> str:
+        return "" if secret is None else secret.get_secret_value()
+
+    return StorageSettings(
+        redis_url=clear(settings.redis_url),
+        redis_password=clear(settings.redis_password),
+        redis_db=settings.redis_db,
+        session_ttl=settings.session_ttl,
+        session_prefix=settings.session_prefix,
+        max_sessions=settings.max_sessions,
+        session_store_dir=settings.session_store_dir,
+        session_compression=settings.session_compression,
+        session_encryption_keys=clear(settings.session_encryption_keys),
+    )
 
 
 def make_connector(settings: Settings, credentials: Credentials) -> BedrockConnector:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from opusagent.agents.files import AgentDirectory
 from opusagent.audiocodes import messages
@@ -17,11 +18,20 @@ from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsens
 from opusagent.bridges.planning import make_plan
 from opusagent.bridges.reporting import Reporter
 from opusagent.call.events import Drain
+from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
 from opusagent.errors import TransportError
 from opusagent.footprint import holdings, release
+from opusagent.models.agent import Agent
+from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, bound
+from opusagent.services.session_manager_service import (
+    Refusal,
+    Refused,
+    Resumed,
+    SessionManagerService,
+)
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
@@ -35,8 +45,14 @@ LET_GO_S = 8.0
 """What a call may take to end once it is let go: 7 s where a socket and a stream do not react, 8 s where
 VoiceAI Connect was asked to hang up and still has to say that it did."""
 
+FLUSH_S = 1.0
+"""What the last states may take to be stored."""
+
 STOP_S = 3.0
 """What calls may take to end when the process ends at once."""
+
+RESUMED_FACTOR = 2
+"""How far above `SESSION_MAX_CONCURRENT` callers who come back are taken."""
 
 REST_S = 1.0
 """How long after the last call memory is given back, unless another call has begun."""
@@ -58,6 +74,8 @@ class BridgeServer:
         agents: Who answers.
         sonic: Makes streams to Nova Sonic.
         metrics: The process's counts.
+        sessions: Keeps the states of calls; None where nothing is kept.
+        is_shared: Whether another process can take up what is kept.
         clock: The calendar, and what calls are measured by.
         at_rest: Called a moment after the last call, at a time when it disturbs nobody.
     """
@@ -69,6 +87,8 @@ class BridgeServer:
         sonic: SonicConnector,
         metrics: Metrics,
         *,
+        sessions: SessionManagerService | None = None,
+        is_shared: bool = False,
         clock: Clock | None = None,
         at_rest: Callable[[], None] = release,
     ) -> None:
@@ -79,6 +99,8 @@ class BridgeServer:
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()
+        self._sessions = sessions
+        self._is_shared = is_shared
         self._at_rest = at_rest
         self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
@@ -96,6 +118,8 @@ class BridgeServer:
         )
         self.bedrock_problem: Problem | None = None
         """Why Bedrock cannot be reached, as far as is known."""
+        self.store_problem: str | None = None
+        """Why sessions cannot be stored, as far as is known."""
 
     async def start(self) -> int:
         """Listen; returns the port.
@@ -106,15 +130,21 @@ class BridgeServer:
         return await self._socket_server.start()
 
     async def drain(self) -> None:
-        """Refuse new calls, let those under way run on, and let go of the last while there is time.
+        """Refuse new calls, and let go of those under way so that another process takes them up.
 
-        All calls are over `RESERVE_S` before `DRAIN_SECONDS` are.
+        What the bot is saying is heard first. Where nobody could take a call up, calls run on while
+        there is time. All are over `RESERVE_S` before `DRAIN_SECONDS` are.
         """
         self._draining = True
         _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
         time_s = max(self._settings.drain_seconds - RESERVE_S, 0.0)
-        await self._wait_for_calls(max(time_s - LET_GO_S, 0.0))
+        run_on_s = max(time_s - LET_GO_S, 0.0)
+        if self._is_shared:
+            await self._let_go(run_on_s, after_s=run_on_s)
+        await self._wait_for_calls(0.0 if self._is_shared else run_on_s)
         await self._let_go(min(time_s, LET_GO_S))
+        if self._sessions is not None:
+            await self._sessions.flush(FLUSH_S)
 
     async def stop(self) -> None:
         """Close the listener and whatever is still open, bounded."""
@@ -124,9 +154,9 @@ class BridgeServer:
         if self._rest is not None:
             self._rest.cancel()
 
-    async def _let_go(self, seconds: float) -> None:
+    async def _let_go(self, seconds: float, *, after_s: float = 0.0) -> None:
         for live in tuple(self._calls.values()):
-            live.bridge.step(Drain())
+            live.bridge.step(Drain(after_s))
         await self._wait_for_calls(seconds)
 
     def abort(self) -> None:
@@ -144,6 +174,8 @@ class BridgeServer:
             reasons.append(f"at capacity: {len(self._calls)} calls (SESSION_MAX_CONCURRENT)")
         if self.bedrock_problem is not None:
             reasons.append(f"Bedrock: {self.bedrock_problem}")
+        if self.store_problem is not None and not self._settings.ready_without_store:
+            reasons.append(f"session store: {self.store_problem}")
         return reasons
 
     def stats(self) -> dict[str, Any]:
@@ -153,7 +185,7 @@ class BridgeServer:
             "capacity": self._settings.session_max_concurrent,
             "draining": self._draining,
             "agents": list(self._agents.names),
-            "storage_type": "memory",
+            **({} if self._sessions is None else self._sessions.facts()),
             **holdings(),
         }
 
@@ -194,7 +226,7 @@ class BridgeServer:
         message: messages.SessionInitiate | messages.SessionResume,
     ) -> None:
         if isinstance(message, messages.SessionResume):
-            await self._refuse(caller, "unknown_session", "the conversation is not known here")
+            await self._resume(caller, tenant, text, message)
         elif self._draining:  # upgraded just before
             await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
@@ -206,15 +238,66 @@ class BridgeServer:
         else:
             await self._carry(caller, tenant, text, message)
 
+    async def _resume(
+        self,
+        caller: CallerTransport,
+        tenant: str,
+        text: str | bytes,
+        message: messages.SessionResume,
+    ) -> None:
+        """Give a caller who comes back her conversation: from this process, or from the store."""
+        live = self._calls.get(message.conversation_id)
+        if live is not None and live.tenant == tenant:
+            self._metrics.recovery("resumed")
+            await live.bridge.attach(caller, text)
+        elif live is not None:
+            await self._refuse(caller, "unknown_session", Refused(Refusal.FOREIGN).words)
+        elif self._draining:  # not refused: she would be hung up on
+            await caller.close(1012, "service restart")
+        elif len(self._calls) >= RESUMED_FACTOR * self._settings.session_max_concurrent:
+            await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif self._sessions is None:
+            await self._refuse(caller, "unknown_session", Refused(Refusal.UNKNOWN).words)
+        else:
+            match await self._sessions.take_up(message.conversation_id, tenant=tenant):
+                case Resumed(state):
+                    await self._carry(caller, tenant, text, message, resume_from=state)
+                case Refused(reason=Refusal.FOREIGN) as refused:
+                    await self._refuse(caller, "unknown_session", refused.words)
+                case Refused() as refused if self._settings.on_unknown_session == "refuse":
+                    await self._refuse(caller, "unknown_session", refused.words)
+                case Refused(reason):
+                    _log.warning("started afresh", reason=reason)
+                    await self._carry(caller, tenant, text, message)
+
+    def _plan_for(self, bot_name: str, stored: SessionState | None) -> tuple[str, CallPlan]:
+        """Who answers; who answered before goes on, as she was, whatever has become of her file."""
+        name, agent = self._agents.pick(bot_name)
+        if stored is None or not stored.agent:
+            return name, self._plans[name]
+        name = str(stored.metadata.get("agent", name))
+        try:
+            agent = Agent.model_validate(stored.agent)
+            return name, make_plan(self._settings, name, agent)
+        except (ValidationError, OSError, ValueError) as error:
+            _log.warning("the stored agent cannot be used", agent=name, problem=str(error))
+            return self._agents.pick(name)[0], self._plans[self._agents.pick(name)[0]]
+
     async def _carry(
         self,
         caller: CallerTransport,
         tenant: str,
         text: str | bytes,
-        message: messages.SessionInitiate,
+        message: messages.SessionInitiate | messages.SessionResume,
+        *,
+        resume_from: SessionState | None = None,
     ) -> None:
         conversation_id = message.conversation_id
-        name, _ = self._agents.pick(message.bot_name or "")
+        if isinstance(message, messages.SessionInitiate):
+            bot_name = message.bot_name or ""
+        else:
+            bot_name = "" if resume_from is None else resume_from.bot_name
+        name, plan = self._plan_for(bot_name, resume_from)
         context = {"conversation_id": conversation_id, "agent": name}
         if tenant:
             context["tenant"] = tenant
@@ -222,7 +305,11 @@ class BridgeServer:
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=self._sonic,
-            session_config=self._plans[name],
+            session_config=plan,
+            session_storage=self._sessions,
+            tenant=tenant,
+            resume_from=resume_from,
+            start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
             report=reporter.report,
             clock=self._clock,
         )

@@ -21,6 +21,7 @@ from opusagent.bridges.sonic_pipe import SonicPipe
 from opusagent.call.call import Call
 from opusagent.call.events import (
     AudioToSonic,
+    CallerAttached,
     CallerLost,
     CallInput,
     CallOutcome,
@@ -104,6 +105,7 @@ class BaseBridge:
         self._pipes: dict[StreamId, SonicPipe] = {}
         self._opened_at: dict[StreamId, float] = {}
         self._outbox = Outbox()
+        self._left = asyncio.Event()  # set once the present websocket is not ours any more
         self._max_unsent = round((UNSENT_S + lead_s) * TEXT_BYTES_PER_S)
         self._closing: HangUpSocket | None = None
         self._to_send = asyncio.Event()
@@ -123,20 +125,43 @@ class BaseBridge:
         async with asyncio.TaskGroup() as self._tasks:
             for text in first:
                 self.step(FromCaller(text))
-            reader = self._tasks.create_task(self._read_caller())
-            writer = self._tasks.create_task(self._write_caller())
+            self._serve_caller()
             try:
                 outcome = await asyncio.shield(self._finished)
             finally:
-                reader.cancel()
+                self._reader.cancel()
                 self._disarm()
                 for task in tuple(self._running_tools):
                     task.cancel()
-                await self._see_out(writer)
+                await self._see_out(self._writer)
                 if not self._finished.done() or self._finished.exception() is not None:
                     await self._apologise()
                 await self._caller.close()
+                self._left.set()
         return outcome
+
+    async def attach(self, caller: CallerTransport, text: str | bytes) -> None:
+        """Go on with the caller on another websocket; returns when that is not needed any more.
+
+        Args:
+            caller: The new websocket; the one before loses, whatever its state.
+            text: The message that was read from it already.
+        """
+        left = asyncio.Event()
+        if not self._finished.done():
+            self._reader.cancel()
+            self._writer.cancel()
+            self._tasks.create_task(self._caller.close(1000, "resumed on another socket"))
+            self._left.set()
+            self._caller, self._left = caller, left
+            self._outbox.clear()
+            self.step(CallerAttached(text))
+            self._serve_caller()
+            await left.wait()
+
+    def _serve_caller(self) -> None:
+        self._reader = self._tasks.create_task(self._read_caller(self._caller))
+        self._writer = self._tasks.create_task(self._write_caller(self._caller))
 
     async def _see_out(self, writer: asyncio.Task[None]) -> None:
         """Let the streams end and the last texts leave, side by side."""
@@ -190,18 +215,18 @@ class BaseBridge:
 
     # The caller
 
-    async def _read_caller(self) -> None:
-        while (text := await self._caller.recv()) is not None:
+    async def _read_caller(self, caller: CallerTransport) -> None:
+        while (text := await caller.recv()) is not None:
             self.step(FromCaller(text))
-        self.step(CallerLost())
+        self._lose(caller)
 
-    async def _write_caller(self) -> None:
+    async def _write_caller(self, caller: CallerTransport) -> None:
         try:
             while True:
                 while (text := self._outbox.take()) is not None:
-                    await self._caller.send(text)
+                    await caller.send(text)
                 if self._closing is not None:
-                    await self._caller.close(self._closing.code, self._closing.reason)
+                    await caller.close(self._closing.code, self._closing.reason)
                     return
                 if self._finished.done():
                     return
@@ -209,6 +234,11 @@ class BaseBridge:
                 await self._to_send.wait()
         except TransportError:
             # The reader learns of it as well; whoever is first tells the core.
+            self._lose(caller)
+
+    def _lose(self, caller: CallerTransport) -> None:
+        """A websocket is gone; one that was replaced is nobody's loss."""
+        if caller is self._caller:
             self.step(CallerLost())
 
     def _send(self, texts: list[str]) -> None:
@@ -216,7 +246,7 @@ class BaseBridge:
         if self._outbox.size > self._max_unsent:
             self._outbox.clear()
             self._report(Report("caller does not read"))
-            self._loop.call_soon(self.step, CallerLost())
+            self._loop.call_soon(self._lose, self._caller)
         self._to_send.set()
 
     # The streams
@@ -260,9 +290,10 @@ class BaseBridge:
                 age_s = round(self._loop.time() - began, 3)
                 self._report(Report("stream closed", {"stream": stream, "age_s": age_s}))
 
-    def _opened(self, stream: StreamId) -> None:
-        self._opened_at[stream] = self._loop.time()
-        self.step(StreamOpened(stream))
+    def _opened(self, stream: StreamId, expires_in_s: float | None) -> None:
+        now = self._loop.time()
+        self._opened_at[stream] = now
+        self.step(StreamOpened(stream, None if expires_in_s is None else now + expires_in_s))
 
     def _lost(self, stream: StreamId, error: TransportError) -> None:
         self.step(StreamLost(stream, classify(error.code, error.message)))
@@ -282,6 +313,9 @@ class BaseBridge:
                 result = await self._tool(call)
             except ToolError as error:
                 result = {"error": str(error)}
+            except Exception:  # noqa: BLE001 - somebody else's code: the call goes on without it
+                self._report(Report("tool crashed", {"name": call.name}))
+                result = {"error": f"{call.name} failed"}
         self.step(ToolFinished(call, result))
 
     # The timer

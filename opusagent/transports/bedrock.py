@@ -26,7 +26,7 @@ from aws_sdk_bedrock_runtime.models import (
 from opusagent.errors import ConfigError, TransportError
 from opusagent.sonic.failures import Remedy, classify
 from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
-from opusagent.transports.credentials import Credentials
+from opusagent.transports.credentials import Credentials, Pinned
 from opusagent.transports.http2 import Exchange, Http2Connector
 
 if TYPE_CHECKING:
@@ -97,13 +97,22 @@ class BedrockConnector:
         """How long each step may take."""
         return self._limits
 
-    async def invoke(self, exchange: Exchange) -> Any:
-        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`.
+    async def pin(self) -> Pinned:
+        """Give the credentials for one stream, from its beginning to its end.
 
         Raises:
             TransportError: `NoCredentials`.
         """
-        pinned = await self._credentials.get()
+        return await self._credentials.get()
+
+    def expires_in_s(self, pinned: Pinned) -> float | None:
+        """Seconds for which these are good; None if they do not expire."""
+        if pinned.expires_at is None:
+            return None
+        return (pinned.expires_at - self._utcnow()).total_seconds()
+
+    async def invoke(self, exchange: Exchange, pinned: Pinned) -> Any:
+        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`."""
 
         def for_this_stream(config: AsyncBedrockRuntimeConfig) -> None:
             config.transport = StreamTransport(self._http2, exchange)
@@ -176,6 +185,12 @@ class BedrockTransport:
         self._beginning: asyncio.Future[None] | None = None
         self._output: asyncio.Future[Any] | None = None
         self._is_ending = False
+        self._pinned: Pinned | None = None
+
+    @property
+    def expires_in_s(self) -> float | None:
+        """See `SonicTransport`."""
+        return None if self._pinned is None else self._connector.expires_in_s(self._pinned)
 
     async def open(self) -> None:
         """Connect and send the request.
@@ -192,7 +207,8 @@ class BedrockTransport:
     async def _begin(self, exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._limits.open_s):
-                stream = await self._connector.invoke(exchange)
+                self._pinned = await self._connector.pin()
+                stream = await self._connector.invoke(exchange, self._pinned)
                 self._publisher = stream.input_stream
                 self._output = asyncio.ensure_future(stream.await_output())
                 self._output.add_done_callback(_look_at)
