@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from opusagent.errors import ConfigError
+from opusagent import arguments
+from opusagent.errors import ConfigError, LocalProtocolError, OpusAgentError
 from opusagent.flags import with_setting_flags
 
 __all__ = ["app", "main"]
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
 
@@ -40,12 +42,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on the
 def main() -> int:
     """Run the command line; returns the exit code. Without a verb the bridge is served."""
     arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] != "--help"):
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "serve")
+    verb = arguments[0]
     try:
         code = app(args=arguments, standalone_mode=False)
     except ConfigError as error:
         return _complain(str(error))
+    except LocalProtocolError:
+        raise
+    except OpusAgentError as error:  # a part that did not start, for example
+        return _complain(str(error), EXIT_CHECK_FAILED)
+    except ModuleNotFoundError as error:
+        if (error.name or "opusagent").partition(".")[0] == "opusagent":
+            raise
+        return _complain(f"{verb} needs {error.name}: pip install 'opusagent[simulate]'")
     except typer.Exit as end:
         return end.exit_code
     except typer.Abort:
@@ -56,7 +67,11 @@ def main() -> int:
         usage = getattr(error, "format_message", None)
         if usage is None:
             raise
-        return _complain(f"{usage()} (see run_bridge.py {arguments[0]} --help)")
+        known = {
+            command.callback.__name__ for command in app.registered_commands if command.callback
+        }
+        helped = f"{verb} --help" if verb in known else "--help"
+        return _complain(f"{usage()} (see run_bridge.py {helped})")
     return code if isinstance(code, int) else 0
 
 
@@ -88,22 +103,30 @@ def check(config: ConfigOption = None, **flags: str | bool) -> int:
 @app.command(epilog="Example: python run_bridge.py demo --scenario basic --output ./demo/basic")
 def demo(
     scenario: Annotated[str, typer.Option(help="Which conversation; --list names them.")] = "basic",
-    output: Annotated[Path | None, typer.Option(help="Where the files go.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the files go; without it demo/SCENARIO/.",
+            callback=arguments.writable_folder,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     list_scenarios: Annotated[bool, typer.Option("--list", help="Name the scenarios.")] = False,
 ) -> int:
     """A whole phone call on this machine: simulated caller, bridge, local Nova Sonic, real sockets."""
     from opusagent.demo.report import show, write_files
     from opusagent.demo.run import run_demo
-    from opusagent.simulators.scenario import scenario_names
+    from opusagent.simulators.scenario import find_scenario, scenario_names
 
     if list_scenarios:
         for name in scenario_names():
             typer.echo(name)
         return 0
     console = Console(highlight=False)
+    find_scenario(scenario)
+    folder = arguments.writable_folder(output or Path("demo") / Path(scenario).stem)
     result = _run(run_demo(scenario, say=lambda line: console.print(f"[dim]{escape(line)}[/]")))
-    files = write_files(result, output or Path("demo") / scenario)
+    files = write_files(result, folder)
     show(result, files, console)
     if as_json:
         typer.echo(json.dumps(result.as_json()))
@@ -114,26 +137,39 @@ def demo(
     epilog="Example: python run_bridge.py call ws://localhost:8765 --dtmf 42 --save-audio heard.wav"
 )
 def call(
-    url: Annotated[str, typer.Argument(help="ws://HOST:PORT or wss://HOST")],
+    url: Annotated[
+        str, typer.Argument(help="ws://HOST:PORT or wss://HOST", callback=arguments.websocket_url)
+    ],
     audio: Annotated[list[Path] | None, typer.Option(help="A WAV file a turn.")] = None,
     token: Annotated[str, typer.Option(help="Of the Authorization header.")] = "",
-    dtmf: Annotated[str, typer.Option(help="Keys to press after the last turn.")] = "",
+    dtmf: Annotated[
+        str, typer.Option(help="Keys to press after the last turn.", callback=arguments.keys)
+    ] = "",
     save_audio: Annotated[
-        Path | None, typer.Option(help="Stereo WAV: caller left, bot right.")
+        Path | None,
+        typer.Option(help="Stereo WAV: caller left, bot right.", callback=arguments.writable_file),
     ] = None,
     media_format: Annotated[
-        list[str] | None, typer.Option(help="Offered; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Offered; may be repeated.", callback=arguments.formats),
     ] = None,
     interrupt: Annotated[bool, typer.Option(help="Speak over the last answer.")] = False,
     cut_socket: Annotated[bool, typer.Option(help="Lose the socket once, and resume.")] = False,
-    numbers: Annotated[int, typer.Option(help="Numbered frames instead of words.")] = 0,
-    frame_ms: Annotated[int, typer.Option(help="Length of a numbered frame.")] = 20,
+    numbers: Annotated[int, typer.Option(help="Numbered frames instead of words.", min=0)] = 0,
+    frame_ms: Annotated[
+        int, typer.Option(help="Length of a numbered frame.", min=5, max=1000)
+    ] = 20,
     expect_numbers: Annotated[
-        int, typer.Option(help="Numbered frames that the bot must send, from 0 on.")
+        int, typer.Option(help="Numbered frames that the bot must send, from 0 on.", min=0)
     ] = 0,
     fast: Annotated[bool, typer.Option(help="Numbered frames as fast as they go.")] = False,
-    chunk_ms: Annotated[int, typer.Option(help="Length of a chunk of caller audio.")] = 160,
-    ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust for wss://.")] = None,
+    chunk_ms: Annotated[
+        int, typer.Option(help="Length of a chunk of caller audio.", min=10, max=2000)
+    ] = 160,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help="Certificates to trust for wss://.", callback=arguments.certificates),
+    ] = None,
     bot_name: Annotated[str, typer.Option(help="Picks the agent.")] = "voice-bot",
     as_json: JsonOption = False,
 ) -> int:
@@ -142,6 +178,12 @@ def call(
     from opusagent.simulators.calling import CallOptions, run_call, summary
     from opusagent.simulators.verdict import Limits, judge
 
+    if numbers and (audio or dtmf or interrupt or cut_socket):
+        raise ConfigError(
+            "--numbers: goes instead of --audio, --dtmf, --interrupt and --cut-socket, not with them"
+        )
+    if fast and not numbers:
+        raise ConfigError("--fast: only numbered frames can go faster than speech: add --numbers")
     options = CallOptions(
         url=url,
         token=token,
@@ -188,30 +230,57 @@ def call(
 )
 def nova(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "localhost",
-    port: Annotated[int, typer.Option(help="Its port; 0 takes any free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Its port; 0 takes any free one.", min=0, max=65535)
+    ] = 0,
     ca_file: Annotated[
-        Path | None, typer.Option(help="Where its CA certificate is written.")
+        Path | None,
+        typer.Option(help="Where its CA certificate is written.", callback=arguments.writable_file),
     ] = None,
-    limit_seconds: Annotated[float, typer.Option(help="Life of a stream.")] = 480.0,
+    limit_seconds: Annotated[
+        float, typer.Option(help="Life of a stream.", callback=arguments.more_than_zero)
+    ] = 480.0,
+    scale: Annotated[
+        float,
+        typer.Option(
+            help="How much faster than the wall its limits run: life of a stream, time without audio.",
+            callback=arguments.more_than_zero,
+        ),
+    ] = 1.0,
+    quota: Annotated[
+        int | None, typer.Option(help="Streams at once; one more is throttled.", min=1)
+    ] = None,
     profile: Annotated[str, typer.Option(help="v1, nova-2 or nova-2.5.")] = "nova-2",
     scenario: Annotated[str, typer.Option(help="A shipped scenario, or a .toml file.")] = "basic",
-    record: Annotated[Path | None, typer.Option(help="Folder for all that was received.")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Folder for all that was received.", callback=arguments.writable_folder),
+    ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help="NAME[:stream=N][:after=S][:event=E][:nth=N]; may be repeated."),
+        typer.Option(
+            help="NAME[:OPTION=VALUE...]; may be repeated. `--fault help` lists them with their options."
+        ),
     ] = None,
     numbers: Annotated[
-        int, typer.Option(help="Answer with so many numbered frames, and count the caller's.")
+        int,
+        typer.Option(help="Answer with so many numbered frames, and count the caller's.", min=0),
     ] = 0,
 ) -> int:
     """The local Nova Sonic service: TLS, HTTP/2 and event stream, as the AWS SDK expects them."""
+    from opusagent.simulators.faults import fault_help
     from opusagent.simulators.nova import NovaOptions, run_nova
 
+    if "help" in (fault or ()):
+        typer.echo(fault_help())
+        return 0
     options = NovaOptions(
         host=host,
         port=port,
         ca_file=ca_file,
         limit_s=limit_seconds,
+        scale=scale,
+        quota=quota,
         profile=profile,
         scenario=scenario,
         record=record,
@@ -224,7 +293,10 @@ def nova(
 @app.command(epilog="Example: python run_bridge.py bench --calls 1,25 --seconds 20 --frame-ms 20")
 def bench(
     calls: Annotated[str, typer.Option(help="Numbers of calls at once, with commas.")] = "1,10,25",
-    seconds: Annotated[float, typer.Option(help="How long each runs.")] = 20.0,
+    seconds: Annotated[
+        float,
+        typer.Option(help="How long each runs.", min=1, callback=arguments.more_than_zero),
+    ] = 20.0,
     frame_ms: Annotated[int, typer.Option(help="20 or 160.")] = 20,
     soak: Annotated[
         bool,
@@ -247,13 +319,10 @@ def bench(
         if as_json:
             typer.echo(json.dumps(result.as_json()))
         return EXIT_CHECK_FAILED if result.problems() else 0
-    try:
-        numbers = [int(number) for number in calls.split(",")]
-    except ValueError:
-        raise ConfigError(f"--calls: {calls!r} is no list of numbers such as 1,10,25") from None
+    counts = arguments.call_counts(calls)
     if frame_ms not in (20, 160):
         raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
-    figures = _run(run_bench(numbers, seconds=seconds, frame_ms=frame_ms, progress=console.print))
+    figures = _run(run_bench(counts, seconds=seconds, frame_ms=frame_ms, progress=console.print))
     show(figures)
     if as_json:
         typer.echo(json.dumps({"load": as_rows(figures)}))
@@ -268,6 +337,6 @@ def _run[T](work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-def _complain(words: str) -> int:
+def _complain(words: str, code: int = EXIT_USAGE) -> int:
     sys.stderr.write(f"{words.splitlines()[0] if words else 'failed'}\n")
-    return EXIT_USAGE
+    return code

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from opusagent.config import Settings
 from opusagent.errors import OpusAgentError
 
+SETTINGS: Final = frozenset(
+    {*(name.upper() for name in Settings.model_fields), "AWS_DEFAULT_REGION"}
+)
+"""What is set for the bridge that takes real calls is not for one that is tried out."""
 READY_S = 60.0
 END_S = 10.0
 
@@ -31,6 +36,7 @@ class Child:
         module: What `python -m` runs.
         arguments: Its arguments.
         environ: Added to this process's environment.
+        hide: Names in this process's environment that it does not get, in upper case.
         log: Takes each line of its standard error; without it they go to ours.
     """
 
@@ -39,11 +45,13 @@ class Child:
         module: str,
         *arguments: str,
         environ: dict[str, str] | None = None,
+        hide: Collection[str] = (),
         log: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare; the process starts with the block."""
         self._command = (sys.executable, "-m", module, *arguments)
-        self._environ = os.environ | (environ or {})
+        kept = {name: value for name, value in os.environ.items() if name.upper() not in hide}
+        self._environ = kept | (environ or {})
         self._log = log
         self._process: asyncio.subprocess.Process
         self._tasks = asyncio.TaskGroup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,23 +11,32 @@ import structlog
 
 from opusagent.agents.files import AgentDirectory
 from opusagent.audiocodes import messages
-from opusagent.audiocodes.codec import dump, parse
+from opusagent.audiocodes.codec import dump
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
+from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsense
 from opusagent.bridges.planning import make_plan
 from opusagent.bridges.reporting import Reporter
 from opusagent.call.events import Drain
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
-from opusagent.errors import RemoteProtocolError, TransportError
+from opusagent.errors import TransportError
 from opusagent.footprint import holdings, release
 from opusagent.observability import Metrics, bound
 from opusagent.transports import CallerTransport, SonicConnector
+from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
 
 _log = structlog.get_logger("opusagent.server")
 
-DRAIN_MARGIN_S = 3.0
-"""How long before `DRAIN_SECONDS` are over the last calls are let go."""
+RESERVE_S = 3.0
+"""How long before `DRAIN_SECONDS` are over the last call is."""
+
+LET_GO_S = 8.0
+"""What a call may take to end once it is let go: 7 s where a socket and a stream do not react, 8 s where
+VoiceAI Connect was asked to hang up and still has to say that it did."""
+
+STOP_S = 3.0
+"""What calls may take to end when the process ends at once."""
 
 REST_S = 1.0
 """How long after the last call memory is given back, unless another call has begun."""
@@ -48,6 +58,8 @@ class BridgeServer:
         agents: Who answers.
         sonic: Makes streams to Nova Sonic.
         metrics: The process's counts.
+        clock: The calendar, and what calls are measured by.
+        at_rest: Called a moment after the last call, at a time when it disturbs nobody.
     """
 
     def __init__(
@@ -58,6 +70,7 @@ class BridgeServer:
         metrics: Metrics,
         *,
         clock: Clock | None = None,
+        at_rest: Callable[[], None] = release,
     ) -> None:
         """Prepare; nothing is bound before `start`."""
         self._settings = settings
@@ -66,12 +79,14 @@ class BridgeServer:
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()
+        self._at_rest = at_rest
+        self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
         self._none_left = asyncio.Event()
         self._none_left.set()
         self._draining = False
         self._socket_server = WebSocketServer(
-            self._serve,
+            self.serve,
             host=settings.bridge_host,
             port=settings.bridge_port,
             tokens=settings.tenants(),
@@ -79,7 +94,7 @@ class BridgeServer:
             tls_cert=settings.bridge_tls_cert,
             tls_key=settings.bridge_tls_key,
         )
-        self.bedrock_problem: str | None = None
+        self.bedrock_problem: Problem | None = None
         """Why Bedrock cannot be reached, as far as is known."""
 
     async def start(self) -> int:
@@ -91,21 +106,28 @@ class BridgeServer:
         return await self._socket_server.start()
 
     async def drain(self) -> None:
-        """Refuse new calls, let those under way run on, let go of the last shortly before time is up."""
+        """Refuse new calls, let those under way run on, and let go of the last while there is time.
+
+        All calls are over `RESERVE_S` before `DRAIN_SECONDS` are.
+        """
         self._draining = True
         _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
-        bound_s = max(self._settings.drain_seconds - DRAIN_MARGIN_S, 0.0)
-        await self._wait_for_calls(bound_s)
-        for live in tuple(self._calls.values()):
-            live.bridge.step(Drain())
-        await self._wait_for_calls(DRAIN_MARGIN_S)
+        time_s = max(self._settings.drain_seconds - RESERVE_S, 0.0)
+        await self._wait_for_calls(max(time_s - LET_GO_S, 0.0))
+        await self._let_go(min(time_s, LET_GO_S))
 
     async def stop(self) -> None:
         """Close the listener and whatever is still open, bounded."""
+        self._draining = True
+        await self._let_go(STOP_S)
+        await self._socket_server.stop()
+        if self._rest is not None:
+            self._rest.cancel()
+
+    async def _let_go(self, seconds: float) -> None:
         for live in tuple(self._calls.values()):
             live.bridge.step(Drain())
-        await self._wait_for_calls(DRAIN_MARGIN_S)
-        await self._socket_server.stop()
+        await self._wait_for_calls(seconds)
 
     def abort(self) -> None:
         """Cut every caller's socket at once."""
@@ -137,46 +159,52 @@ class BridgeServer:
 
     # One socket
 
-    async def _serve(self, caller: CallerTransport, tenant: str) -> None:
-        """Read the first message of a socket and carry its call, if it asks for one."""
+    async def serve(self, caller: CallerTransport, tenant: str) -> None:
+        """Find out what a socket is for, and carry its call if it asks for one."""
+        handshake = Handshake(caller)
         try:
             async with asyncio.timeout(self._settings.handshake_timeout_seconds):
-                first = await self._first_message(caller)
+                first = await handshake.request()
         except TimeoutError:
-            self._metrics.calls_refused.labels("handshake_timeout").inc()
-            await caller.close(1008, "no session.initiate came")
+            if handshake.validated:  # all that was wanted
+                await caller.close(1000, "validated")
+            else:
+                self._metrics.calls_refused.labels("handshake_timeout").inc()
+                await caller.close(1008, "no session.initiate came")
             return
-        except (RemoteProtocolError, TransportError) as error:
-            _log.warning("socket refused", error=str(error))
-            self._metrics.calls_refused.labels("broken_handshake").inc()
-            await caller.close(1002, "the first message is none of the Bot API's")
+        except TransportError:
             return
-        if first is None:
-            return
-        text, message = first
+        match first:
+            case None:
+                pass
+            case Nonsense():
+                _log.warning("socket refused", reason="no message of the Bot API came")
+                self._metrics.calls_refused.labels("broken_handshake").inc()
+                await caller.close(1002, "no message of the Bot API came")
+            case BrokenRequest(got):
+                await self._refuse(caller, "broken_handshake", f"this cannot be read: {got}")
+            case Asked(text, message):
+                await self._answer(caller, tenant, text, message)
+
+    async def _answer(
+        self,
+        caller: CallerTransport,
+        tenant: str,
+        text: str | bytes,
+        message: messages.SessionInitiate | messages.SessionResume,
+    ) -> None:
         if isinstance(message, messages.SessionResume):
             await self._refuse(caller, "unknown_session", "the conversation is not known here")
         elif self._draining:  # upgraded just before
             await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
             await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
+            await self._refuse(caller, "no_bedrock", "the model cannot be reached")
         elif message.conversation_id in self._calls:
             await self._refuse(caller, "duplicate", "this conversation is under way already")
         else:
             await self._carry(caller, tenant, text, message)
-
-    async def _first_message(
-        self, caller: CallerTransport
-    ) -> tuple[str | bytes, messages.SessionInitiate | messages.SessionResume] | None:
-        """What the socket is for; validations and messages of unknown type on the way are answered or passed over."""
-        while (text := await caller.recv()) is not None:
-            match parse(text):
-                case messages.SessionInitiate() | messages.SessionResume() as message:
-                    return text, message
-                case messages.ConnectionValidate():
-                    _log.info("connection validated")
-                    await caller.send(dump(messages.ConnectionValidated()))
-        return None
 
     async def _carry(
         self,
@@ -198,9 +226,7 @@ class BridgeServer:
             report=reporter.report,
             clock=self._clock,
         )
-        self._calls[conversation_id] = _Live(bridge, tenant)
-        self._none_left.clear()
-        self._metrics.calls_active.set(len(self._calls))
+        self._begin(conversation_id, _Live(bridge, tenant))
         began = self._clock.monotonic()
         try:
             with bound(**context):
@@ -210,16 +236,22 @@ class BridgeServer:
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
         finally:
-            del self._calls[conversation_id]
-            self._metrics.calls_active.set(len(self._calls))
-            if not self._calls:
-                self._none_left.set()
-                asyncio.get_running_loop().call_later(REST_S, self._rest)
+            self._end(conversation_id)
 
-    def _rest(self) -> None:
-        """Give memory back at a moment when nobody can notice."""
+    def _begin(self, conversation_id: str, live: _Live) -> None:
+        self._calls[conversation_id] = live
+        self._none_left.clear()
+        self._metrics.calls_active.set(len(self._calls))
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def _end(self, conversation_id: str) -> None:
+        del self._calls[conversation_id]
+        self._metrics.calls_active.set(len(self._calls))
         if not self._calls:
-            release()
+            self._none_left.set()
+        if not self._calls and not self._draining:
+            self._rest = asyncio.get_running_loop().call_later(REST_S, self._at_rest)
 
     async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
         """Answer with `session.error`, so that the tenant's fail-over runs."""

@@ -11,18 +11,26 @@ from opusagent.admin import AdminServer
 from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, effective, warnings
+from opusagent.errors import ConfigError
 from opusagent.footprint import settle
 from opusagent.observability import Metrics, configure_logging
-from opusagent.preflight import bedrock_url
+from opusagent.preflight import (
+    bedrock_problem,
+    make_connector,
+    model_doubts,
+    voice_doubts,
+)
 from opusagent.server import BridgeServer
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
-from opusagent.transports.reachability import why_unreachable
+from opusagent.transports.reachability import Problem
 
 _log = structlog.get_logger("opusagent.serving")
 
 PROBE_EVERY_S = 30.0
 """How often a TLS handshake looks whether Bedrock is there: cheap, and no stream is opened."""
+
+_BEDROCK_KEYS = "AWS_ENDPOINT_URL_BEDROCK_RUNTIME, AWS_CA_BUNDLE"
 
 EXIT_OK = 0
 EXIT_AT_ONCE = 130
@@ -34,7 +42,9 @@ async def serve(settings: Settings) -> int:
     Prints `READY ws://HOST:PORT admin http://HOST:PORT` once calls are taken.
 
     Raises:
-        ConfigError: If it cannot work: an agent's file, a port in use, no credentials.
+        ConfigError: If it cannot work: an agent's file, a port in use, no credentials, a Bedrock whose
+            certificate is not trusted or that does not speak HTTP/2. One that cannot be reached now
+            may be reached later: the bridge starts and says that it is not ready.
     """
     configure_logging(settings)
     _log.info("settings", **effective(settings))
@@ -43,19 +53,16 @@ async def serve(settings: Settings) -> int:
     clock = SystemClock()
     credentials = Credentials(utcnow=clock.utcnow)
     _log.info("credentials", found=await credentials.check())
-    connector = BedrockConnector(
-        region=settings.aws_region,
-        model_id=settings.bedrock_model_id,
-        credentials=credentials,
-        utcnow=clock.utcnow,
-        endpoint=settings.aws_endpoint_url_bedrock_runtime,
-        ca_file=settings.aws_ca_bundle,
-    )
+    connector = make_connector(settings, credentials)
     await connector.prepare()
     metrics = Metrics()
     agents = AgentDirectory.load(settings.agent_config_dir)
+    for sentence in model_doubts(settings) + voice_doubts(settings, agents):
+        _log.warning(sentence)
     server = BridgeServer(settings, agents, connector, metrics, clock=clock)
-    server.bedrock_problem = await _probe(settings)
+    server.bedrock_problem = await _probe(settings, connector)
+    if server.bedrock_problem is not None and server.bedrock_problem.lasts:
+        raise ConfigError(f"{_BEDROCK_KEYS}: {server.bedrock_problem}")
     admin = AdminServer(settings, server, metrics)
     admin_port = admin.bind()
     port = await server.start()
@@ -63,7 +70,7 @@ async def serve(settings: Settings) -> int:
     settle()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(admin.run())
-        prober = tasks.create_task(_keep_probing(settings, server))
+        prober = tasks.create_task(_keep_probing(settings, server, connector))
         scheme = "wss" if settings.bridge_tls_cert else "ws"
         print(
             f"READY {scheme}://{settings.bridge_host}:{port}"
@@ -97,18 +104,20 @@ def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
     return first, second
 
 
-async def _probe(settings: Settings) -> str | None:
-    problem = await why_unreachable(bedrock_url(settings), ca_file=settings.aws_ca_bundle)
+async def _probe(settings: Settings, connector: BedrockConnector) -> Problem | None:
+    problem = await bedrock_problem(settings, connector)
     if problem is not None:
-        _log.warning("Bedrock cannot be reached", problem=problem)
+        _log.warning("Bedrock cannot be reached", problem=problem.words)
     return problem
 
 
-async def _keep_probing(settings: Settings, server: BridgeServer) -> None:
+async def _keep_probing(
+    settings: Settings, server: BridgeServer, connector: BedrockConnector
+) -> None:
     never = asyncio.Event()
     while True:
         try:
             async with asyncio.timeout(PROBE_EVERY_S):
                 await never.wait()
         except TimeoutError:
-            server.bedrock_problem = await _probe(settings)
+            server.bedrock_problem = await _probe(settings, connector)

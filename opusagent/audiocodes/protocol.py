@@ -244,6 +244,12 @@ class AudioCodesProtocol:
             case _:
                 pass
 
+    def lost(self) -> None:
+        """The websocket is gone: what waits is dropped, and every order is without effect."""
+        self._texts.clear()
+        if self._phase not in _OVER:
+            self._finish(Phase.ENDED)
+
     def configure(self, session_params: Mapping[str, JsonValue]) -> None:
         """Change settings of VoiceAI Connect for this call, e.g. `{"bargeIn": True}`."""
         self._send_event("config", session_params=session_params)

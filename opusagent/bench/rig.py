@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opusagent.bench.load_callers import BEARER
-from opusagent.processes import Child
+from opusagent.processes import SETTINGS, Child
 
 __all__ = ["Rig", "rig"]
 
@@ -87,6 +87,9 @@ async def rig(n_calls: int, frame_ms: int) -> AsyncIterator[Rig]:
                 "DRAIN_SECONDS": "3",
                 "LOG_LEVEL": "WARNING",
             }
-            async with Child("opusagent", "serve", environ=environ) as bridge:
+            settings = Path(folder) / "bridge.toml"
+            settings.touch()
+            arguments = ("serve", "--config", str(settings))
+            async with Child("opusagent", *arguments, environ=environ, hide=SETTINGS) as bridge:
                 _, url, _, admin_url = (await bridge.ready()).split()
                 yield Rig(bridge, service, url, admin_url)

@@ -59,6 +59,7 @@ class AudioCodesBridge(BaseBridge):
             save=save,
             tool=tool,
             record=None if recorder is None else _into(recorder),
+            lead_s=plan.play_lead_s,
         )
         self._recorder = recorder
 

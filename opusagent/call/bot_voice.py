@@ -16,6 +16,10 @@ IDLE_S = 1.0
 for speaking and, with barge-in off, withholds the caller's audio (live captures)."""
 
 
+HELD_S = 60.0
+"""How much of the bot's speech is kept for a caller whose line is gone; more than an answer's length."""
+
+
 @dataclass(slots=True)
 class _Turn:
     """A turn of the bot that waits for the one before it to be handed over."""
@@ -47,6 +51,7 @@ class BotVoice:
         self._out = out
         self._rate = bytes_per_second
         self._playback = Playback(bytes_per_second, lead_s=lead_s)
+        self._held = False  # nobody is there to hand anything to
         self._open = False
         self._complete = True
         self._source = 0  # who speaks the turn that is open
@@ -63,6 +68,8 @@ class BotVoice:
             now: The present, in monotonic seconds.
             source: Who speaks: one that takes over waits until the turn before it has been heard.
         """
+        if self._held and self.remaining_s(now) > HELD_S:
+            return False
         if self._open and (self._complete or source != self._source):
             turn = self._waiting_of(source)
             begins = turn is None
@@ -89,7 +96,7 @@ class BotVoice:
 
     def pump(self, now: float) -> None:
         """Hand over what is due, close what is done, and go on with the next turn."""
-        while True:
+        while not self._held:
             if pcm := self._playback.due(now):
                 self._phone.play(pcm)
                 if self._out is not None:
@@ -106,6 +113,21 @@ class BotVoice:
             self._complete = turn.complete
             for chunk, content_id in turn.chunks:
                 self._playback.add(chunk, content_id)
+
+    def hold(self) -> None:
+        """The phone is gone: keep what it has not been given, to a bound."""
+        self._held = True
+
+    def resume(self, phone: AudioCodesProtocol, now: float) -> None:
+        """Another websocket took its place: go on in a new play stream."""
+        self._phone = phone
+        self._held = False
+        if self._open:
+            self._open = not (self._complete and self._playback.empty)
+        if self._open:
+            phone.start_play()
+            self.began_at = now
+        self.pump(now)
 
     def interrupt(self, now: float, *, flushed: bool) -> Cut:
         """Silence the bot: drop what waits and close the play stream.
@@ -142,6 +164,8 @@ class BotVoice:
 
     def next_timer(self) -> float | None:
         """When `pump` has something to do."""
+        if self._held:
+            return None
         if (due_at := self._playback.next_timer()) is not None:
             return due_at
         return self._playback.ends_at + IDLE_S if self._open else None

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.conversation import Conversation
 from opusagent.call.events import (
+    CallerAttached,
     CallerLost,
     CallInput,
     CallOutcome,
@@ -22,6 +23,7 @@ from opusagent.call.events import (
     Drain,
     Effect,
     EndedBy,
+    Fenced,
     Finish,
     FromCaller,
     FromSonic,
@@ -55,6 +57,9 @@ ACCEPT_AFTER_S = 1.0
 START_AFTER_S = 1.5
 """The `start` activity came 60 ms after the answer on a live capture; a tenant may suppress it."""
 
+LOOK_AGAIN_S = 0.1
+"""How often a call that is to be let go looks whether the bot has been heard."""
+
 SESSION_END_S = 5.0
 """How long VoiceAI Connect may take to end the session that we asked it to hang up."""
 
@@ -65,6 +70,8 @@ class Timer(enum.Enum):
     ACCEPT = "accept"
     START = "start"
     LEAVE = "leave"
+    GRACE = "grace"
+    DRAIN = "drain"
     END = "end"
 
 
@@ -74,10 +81,18 @@ class Call:
     Args:
         plan: The agent and the settings of the line.
         ambient: Ids, calendar and chance.
+        resume_from: The conversation as another process left it, if the caller comes back to it here.
     """
 
-    def __init__(self, plan: CallPlan, *, ambient: Ambient) -> None:
+    def __init__(
+        self, plan: CallPlan, *, ambient: Ambient, resume_from: SessionState | None = None
+    ) -> None:
         """Wait for the first message."""
+        self._resume_from = resume_from
+        self._detached_at = 0.0
+        self._fenced = False
+        self._drain_by: float | None = None
+        self._hang_up_reason: str | None = None  # to be done when the caller is back
         self._plan = plan
         self._ambient = ambient
         self._out: list[Effect] = []
@@ -111,7 +126,9 @@ class Call:
             case ToolFinished(call, result):
                 if self._talk is not None:
                     self._talk.tool_finished(call, result, now)
-            case CallerLost() | HangUp() | Drain():
+            case CallerAttached(text):
+                self._caller_attached(text, now)
+            case CallerLost() | HangUp() | Drain() | Fenced():
                 self._must_end(event, now)
             case _:
                 assert_never(event)
@@ -190,7 +207,7 @@ class Call:
             case phone_events.SessionRequested():
                 self._session_requested(event, now)
             case phone_events.ResumeRequested():
-                self._refuse("the conversation is not known here", now)
+                self._resume_requested(event, now)
             case phone_events.CallStarted():
                 private: dict[str, JsonValue] = {"caller": event.caller, "callee": event.callee}
                 self._out.append(Report("call started", {}, private))
@@ -215,6 +232,8 @@ class Call:
             conversation_id=event.conversation_id,
             bot_name=event.bot_name or "voice-bot",
             caller=event.caller or "unknown",
+            agent=self._plan.agent.model_dump(mode="json"),
+            metadata={"agent": self._plan.agent_name},
             created_at=at,
             last_activity=at,
         )
@@ -233,7 +252,11 @@ class Call:
         self._phase = Phase.STARTING
         self._initiated_at = now
         self._timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
-        self._talk = Conversation(
+        self._talk = self._new_conversation(now)
+        self._talk.model.open(now)
+
+    def _new_conversation(self, now: float) -> Conversation:
+        return Conversation(
             self._plan,
             ambient=self._ambient,
             phone=self._phone,
@@ -241,7 +264,6 @@ class Call:
             save=self._save,
             now=now,
         )
-        self._talk.model.open(now)
 
     def _accept(self, now: float) -> None:
         """Answer the caller: the stream is there, or VoiceAI Connect has waited long enough."""
@@ -250,7 +272,7 @@ class Call:
         self._phase = Phase.TALKING
         self._timers.clear(Timer.ACCEPT)
         self._timers.set(Timer.START, now if self._start_came else now + START_AFTER_S)
-        self._phone.wire.accept(self._phone.caller_format, self._phone.play_format)
+        self._phone.accept()
         self._state.status = SessionStatus.ACTIVE
         self._report(
             "call accepted",
@@ -267,6 +289,85 @@ class Call:
         if self._plan.barge_in:
             self._phone.wire.configure({"bargeIn": True})
         self._talk.start(now)
+
+    # A caller whose websocket was lost
+
+    def _caller_attached(self, text: str | bytes, now: float) -> None:
+        """The caller is back: a websocket that is still open loses to the new one."""
+        if self._talk is None or self._phase is Phase.ENDING:
+            return
+        if self._phase is not Phase.DETACHED:
+            self._detach(self._talk, now)
+        self._phone.attach()
+        self._from_caller(text, now)
+
+    def _detach(self, talk: Conversation, now: float) -> None:
+        if self._farewell is not None:
+            self._hang_up_reason, self._farewell = self._farewell.reason, None
+        self._phase = Phase.DETACHED
+        self._detached_at = now
+        self._timers.clear(Timer.ACCEPT, Timer.START, Timer.LEAVE)
+        self._timers.set(Timer.GRACE, now + self._plan.resume_grace_s)
+        self._report("caller lost")
+        talk.caller_lost(now)
+        if self._state is not None:
+            self._state.status = SessionStatus.PAUSED
+
+    def _resume_requested(self, event: phone_events.ResumeRequested, now: float) -> None:
+        if self._phase is Phase.DETACHED:
+            self._resume_here(event, now)
+        elif self._resume_from is not None and self._phase is Phase.WAITING:
+            self._resume_stored(self._resume_from, event, now)
+        else:
+            self._refuse("the conversation is not known here", now)
+
+    def _resume_here(self, event: phone_events.ResumeRequested, now: float) -> None:
+        """The streams have lived on: nothing is lost and nothing is opened."""
+        if self._talk is None or self._state is None:
+            return
+        if not self._phone.can_go_on(event.offered):
+            self._refuse("the media formats of this conversation are not offered again", now)
+            return
+        self._timers.clear(Timer.GRACE)
+        self._phase = Phase.TALKING
+        self._state.resumed_count += 1
+        self._go_on(self._state, "same process", away_s=now - self._detached_at, now=now)
+        if not self._started:
+            self._timers.set(Timer.START, now if self._start_came else now + START_AFTER_S)
+        self._talk.caller_found(now)
+        if self._hang_up_reason is not None:
+            reason, self._hang_up_reason = self._hang_up_reason, None
+            self._hang_up(reason, now)
+
+    def _resume_stored(
+        self, stored: SessionState, event: phone_events.ResumeRequested, now: float
+    ) -> None:
+        """A new stream is told all that is known of the conversation."""
+        self._state = stored.model_copy(update={"audio_buffer": []})
+        try:
+            self._phone.restore_formats(stored.media_format, stored.play_format, event.offered)
+        except NoCommonFormat as error:
+            self._refuse(str(error), now)
+            return
+        self._started = self._start_came = True
+        self._initiated_at = now
+        self._phase = Phase.TALKING
+        self._talk = self._new_conversation(now)
+        self._talk.restore(stored, now)
+        self._talk.model.open(now)
+        self._go_on(self._state, "other process", away_s=None, now=now)
+
+    def _go_on(self, state: SessionState, where: str, *, away_s: float | None, now: float) -> None:
+        self._phone.accept()
+        state.status = SessionStatus.ACTIVE
+        state.media_format, state.play_format = self._phone.caller_format, self._phone.play_format
+        self._report(
+            "session resumed",
+            where=where,
+            away_ms=None if away_s is None else round(away_s * 1000),
+            history_items=len(state.conversation_history),
+            resumed_count=state.resumed_count,
+        )
 
     # The model
 
@@ -324,19 +425,50 @@ class Call:
 
     # Ending
 
-    def _must_end(self, event: CallerLost | HangUp | Drain, now: float) -> None:
+    def _must_end(self, event: CallerLost | HangUp | Drain | Fenced, now: float) -> None:
         match event:
             case CallerLost():
-                by = EndedBy.BOT if self._phase is Phase.ENDING else EndedBy.SOCKET
-                self._end(by, "the websocket closed without session.end", now)
+                self._caller_lost(now)
             case HangUp(reason):
                 self._hang_up(reason, now)
-            case Drain():
-                self._last.append(HangUpSocket(1012, "service restart"))
-                self._end(EndedBy.SHUTDOWN, "this process ends", now)
+            case Drain(within_s):
+                self._drain_by = now + within_s
+                self._drain(now)
+            case Fenced():
+                self._fenced = True
+                self._last.append(HangUpSocket(1000, "resumed elsewhere"))
+                self._end(EndedBy.FENCED, "another process has the conversation", now)
+
+    def _caller_lost(self, now: float) -> None:
+        if self._phase is Phase.DETACHED:
+            return
+        waits = self._plan.resume_grace_s > 0 and self._drain_by is None
+        if self._talk is not None and self._phase is not Phase.ENDING and waits:
+            self._detach(self._talk, now)
+        else:
+            by = EndedBy.BOT if self._phase is Phase.ENDING else EndedBy.SOCKET
+            self._end(by, "the websocket closed without session.end", now)
+
+    def _drain(self, now: float) -> None:
+        """Let go of the caller once the bot has been heard, or time is up."""
+        if self._drain_by is None or self._phase is Phase.OVER:
+            return
+        speaks = self._talk is not None and (
+            self._phone.audible(now) or self._talk.bot_is_busy(now)
+        )
+        if speaks and self._phase is not Phase.DETACHED and now < self._drain_by:
+            self._timers.set(Timer.DRAIN, min(now + LOOK_AGAIN_S, self._drain_by))
+            return
+        if self._talk is not None and self._state is not None:
+            speech = self._talk.unanswered_speech()
+            self._state.audio_buffer = [speech] if speech else []
+        self._last.append(HangUpSocket(1012, "service restart"))
+        self._end(EndedBy.SHUTDOWN, "this process ends", now)
 
     def _hang_up(self, reason: str, now: float) -> None:
-        if self._talk is None or self._phase is Phase.STARTING:
+        if self._phase is Phase.DETACHED:
+            self._hang_up_reason = reason
+        elif self._talk is None or self._phase is Phase.STARTING:
             self._refuse(reason, now)
         elif self._phase is Phase.TALKING:
             self._phase = Phase.LEAVING
@@ -391,6 +523,10 @@ class Call:
                 self._call_started(now)
             case Timer.LEAVE:
                 self._leave(now)
+            case Timer.DRAIN:
+                self._drain(now)
+            case Timer.GRACE:
+                self._end(EndedBy.SOCKET, "the caller did not come back", now)
             case Timer.END:
                 self._last.append(HangUpSocket(1000, "session.end did not come"))
                 self._end(EndedBy.BOT, self._farewell.reason if self._farewell else "", now)
@@ -414,7 +550,7 @@ class Call:
         if talk is not None and self._state is not None and (talk.changed or self._last):
             talk.changed = False
             state = talk.snapshot(self._state)
-            if self._last or differs(state, self._saved):
+            if not self._fenced and (self._last or differs(state, self._saved)):
                 self._saved = state
                 effects.append(Save(state))
         if self._last and self._phase is Phase.OVER and self._saved is not None:

@@ -27,7 +27,7 @@ from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.timers import Timers
 from opusagent.call.tool_calls import ToolCalls
-from opusagent.models.session_state import Role, SessionState, Turn
+from opusagent.models.session_state import Role, SessionState, StreamSwitch, Turn
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
 from opusagent.sonic.reader import Stage
@@ -87,6 +87,7 @@ class Conversation:
         self._transcript = TranscriptManager()
         self._greeting = Greeting(plan.agent.greeting.text, plan.greeting_audio)
         self._comfort = Comfort(plan, phone)
+        self._switches: list[StreamSwitch] = []
         self._started = False
         self._greet_by = 0.0
         self._digits = ""
@@ -140,6 +141,8 @@ class Conversation:
         if leg.role is LegRole.DRAINING:
             return
         self._forget_answer()
+        if leg.role is LegRole.LIVE:
+            self._note_switch("lost")
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
             self._transcript.drop_last_exchange()
 
@@ -153,6 +156,40 @@ class Conversation:
                 self._switch(decision.cause, now)
             case Action.CLOSE_FIRST:
                 self._close_first(now)
+
+    def caller_lost(self, now: float) -> None:
+        """Her websocket is gone: the model hears silence, and what it says is kept."""
+        self._caller_withheld(now)
+        self._comfort.stop(now)
+        self._phone.detach(now)
+        self.changed = True
+
+    def caller_found(self, now: float) -> None:
+        """She is back on another websocket."""
+        self._phone.go_on(now)
+        self.changed = True
+
+    def restore(self, state: SessionState, now: float) -> None:
+        """Go on with a conversation that another process began; there is no greeting."""
+        self._started = True
+        self._switches = list(state.stream_switches)
+        self._greeting.done()
+        self._said_at = max([self._said_at, *(i.at for i in state.conversation_history if i.at)])
+        self._transcript.restore_conversation_context(state.conversation_history, at=self._at())
+        last = state.conversation_history[-1] if state.conversation_history else None
+        asked = self._tools.restore(state.function_calls, now)
+        self.model.restore_speech(b"".join(state.audio_buffer))
+        said_at = None if last is None else last.at
+        acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
+        if last is not None and last.type == "input" and not acted:
+            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered it
+        elif not asked and not state.audio_buffer and (text := self._plan.agent.resume.text):
+            self.model.type_text(text, now)
+        self.changed = True
+
+    def unanswered_speech(self) -> bytes:
+        """What the caller has said and nobody has answered: 16-bit PCM at the model's rate."""
+        return self.model.unanswered_audio()
 
     def end(self, now: float) -> None:
         """The call is over: what has not been played will not be heard."""
@@ -266,6 +303,7 @@ class Conversation:
 
     def _switch(self, cause: str, now: float) -> None:
         """Go on with the standby. What the old stream was saying is heard to its end."""
+        self._note_switch(cause)
         self._save()  # so that a crash in the middle finds all of it
         self._release_tools(now)
         old = self._live_id
@@ -280,12 +318,16 @@ class Conversation:
         self.stream_opened(now)
 
     def _close_first(self, now: float) -> None:
+        self._note_switch("deadline")
         self._save()
         self._release_tools(now)
         self._bot.finish(self._live_id, now)
         self._forget_answer()
         self.model.close_first(now)
         self.changed = True
+
+    def _note_switch(self, reason: str) -> None:
+        self._switches.append(StreamSwitch(at=self._at(), reason=reason))
 
     def _forget_answer(self) -> None:
         """Nothing more comes of what the stream was about to say."""
@@ -412,7 +454,9 @@ class Conversation:
     def snapshot(self, state: SessionState) -> SessionState:
         """The state with all that was said and done so far, as it is to be saved."""
         state.last_activity = self._ambient.utcnow()
+        state.stream_switches = list(self._switches)
         state.conversation_history = self._transcript.get_conversation_context()
+        state.current_turn = sum(item.type == "input" for item in state.conversation_history)
         state.function_calls = [
             call.model_copy() for call in self._tools.ledger.get_function_call_history()
         ]

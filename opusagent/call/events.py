@@ -194,6 +194,18 @@ class CallerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerAttached:
+    """The caller is back on a new websocket, whose first valid message this is."""
+
+    text: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Another process has the conversation now: go without a word to anybody."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamOpened:
     """The response head of a stream arrived; its life of eight minutes counts from here.
 
@@ -237,9 +249,23 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The process goes now: let go of the caller without hanging up."""
+    """The process goes: let go of the caller without hanging up, so that another takes the call up.
+
+    What the bot is saying is heard to its end first, if that takes no longer than `within_s`.
+    """
+
+    within_s: float = 0.0
 
 
 type CallInput = (
-    FromCaller | CallerLost | StreamOpened | FromSonic | StreamLost | ToolFinished | HangUp | Drain
+    FromCaller
+    | CallerLost
+    | CallerAttached
+    | Fenced
+    | StreamOpened
+    | FromSonic
+    | StreamLost
+    | ToolFinished
+    | HangUp
+    | Drain
 )

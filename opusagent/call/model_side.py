@@ -261,6 +261,16 @@ class ModelSide:
         """Whether the caller has said something that has neither text nor answer."""
         return self._uplink.ring.has_unanswered_speech
 
+    def unanswered_audio(self) -> bytes:
+        """What the caller has said that has neither text nor answer; 16-bit PCM at the stream's rate."""
+        return self._uplink.ring.unanswered()
+
+    def restore_speech(self, pcm: bytes) -> None:
+        """Have the next stream hear what was said to another process and answered by nobody."""
+        if pcm:
+            self._uplink.ring.add(pcm, speech=True, heard=False)
+            self._uplink.ring.pause()
+
     def leg(self, stream: StreamId) -> Leg | None:
         """A stream by its number, also one that is closing."""
         return self._legs.get(stream)

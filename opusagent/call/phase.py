@@ -18,6 +18,7 @@ class Phase(enum.Enum):
     WAITING = "waiting"  # nothing has been asked for
     STARTING = "starting"  # a session was asked for and is not accepted yet
     TALKING = "talking"  # accepted
+    DETACHED = "detached"  # the websocket is gone; the caller may come back on another
     LEAVING = "leaving"  # we want to hang up and the goodbye is being played
     ENDING = "ending"  # the hang-up was sent; the session's end is awaited
     OVER = "over"
@@ -27,6 +28,7 @@ _STATUS: Final[Mapping[EndedBy, SessionStatus]] = {
     EndedBy.FAILURE: SessionStatus.ERROR,
     EndedBy.REFUSED: SessionStatus.ERROR,
     EndedBy.SHUTDOWN: SessionStatus.PAUSED,
+    EndedBy.SOCKET: SessionStatus.PAUSED,
 }
 
 

@@ -44,6 +44,8 @@ class PhoneSide:
     ) -> None:
         self._plan = plan
         self._recorded = out if plan.record else None
+        self._new_id = new_id
+        self._utcnow = utcnow
         self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow)
         self.caller_format = MediaFormat.LPCM16_16K
         self.play_format = MediaFormat.LPCM16_24K
@@ -63,6 +65,48 @@ class PhoneSide:
         self.play_format = choose(offered, PREFERRED_PLAY)
         self._voice = self._new_voice()
         self._detector = self._new_detector()
+
+    def restore_formats(self, caller: str, play: str, offered: Sequence[str]) -> None:
+        """Settle on the formats of a conversation that goes on, where they are offered again.
+
+        Raises:
+            NoCommonFormat: If none of the offered formats can be used.
+        """
+        offered = offered or (caller, play)
+        self.choose_formats(offered)
+        if caller in offered:
+            self.caller_format = MediaFormat(caller)
+        if play in offered:
+            self.play_format = MediaFormat(play)
+        self._voice = self._new_voice()
+        self._detector = self._new_detector()
+
+    # Losing and finding the caller
+
+    def detach(self, now: float) -> None:
+        """The websocket is gone."""
+        self.wire.lost()
+        self.stream_closed(now)
+        self._told_started = False
+        self._voice.hold()
+
+    def attach(self) -> None:
+        """There is another websocket; nothing has come on it yet."""
+        self.wire = AudioCodesProtocol(
+            new_id=self._new_id, utcnow=self._utcnow, first_play=self.wire.next_play
+        )
+
+    def can_go_on(self, offered: Sequence[str]) -> bool:
+        """Whether the formats that the streams were opened for are offered again."""
+        return not offered or {self.caller_format, self.play_format} <= set(offered)
+
+    def accept(self) -> None:
+        """Take the call, on the formats that are settled."""
+        self.wire.accept(self.caller_format, self.play_format)
+
+    def go_on(self, now: float) -> None:
+        """Play what the bot has said meanwhile."""
+        self._voice.resume(self.wire, now)
 
     # What the caller does
 

@@ -84,6 +84,7 @@ class CallPlan:
     continuation: ContinuationPolicy = ContinuationPolicy()
     deaf_after_s: float = 6.0
     record: bool = False
+    resume_grace_s: float = 0.0
     max_history_bytes: int = 40_000
     max_part_bytes: int = 1_000
 

@@ -81,6 +81,10 @@ class ReplayRing:
         """Whether there is speech that is not done with."""
         return self._spoke_to > self._committed
 
+    def unanswered(self) -> bytes:
+        """All that would be replayed, as one piece."""
+        return b"".join(self.uncommitted())
+
     def take_lost(self) -> int:
         """How much unanswered speech fell out and reached no stream, in bytes; counts anew then."""
         lost, self._lost = self._lost, 0

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
 
-from opusagent.call.events import Effect, Report, RunTool, ToolCall
+from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
 from opusagent.call.legs import Leg
 from opusagent.call.model_side import ModelSide
 from opusagent.call.plan import CallPlan
 from opusagent.function_handler import FunctionHandler
+from opusagent.models.session_state import FunctionCall
 from opusagent.sonic import reader as sonic
 
 __all__ = ["ToolCalls"]
+
+UNKNOWN_OUTCOME = "the outcome is unknown: the connection was lost while it ran"
+"""The result of a tool whose process is gone, unless it was declared repeatable."""
 
 
 class ToolCalls:
@@ -44,6 +48,23 @@ class ToolCalls:
     def running(self) -> bool:
         """Whether a tool has still to give its result."""
         return bool(self.ledger.running)
+
+    def restore(self, calls: Sequence[FunctionCall], now: float) -> bool:
+        """Go on with a ledger from another process. True if the model has something to answer.
+
+        What was running is run again if it may be; else the model learns that nobody knows what came of it.
+        """
+        self.ledger.restore_function_calls(calls)
+        repeatable = {tool.name for tool in self._plan.tools if tool.repeatable}
+        running = self.ledger.running
+        for entry in running:
+            call = ToolCall(StreamId(0), entry.tool_use_id, entry.name, entry.arguments)
+            if call.name in repeatable:
+                self._out.append(Report("tool requested", {"name": call.name}))
+                self._out.append(RunTool(call))
+            else:
+                self.finished(call, {"error": UNKNOWN_OUTCOME}, now)
+        return bool(running)
 
     def requested(self, leg: Leg, event: sonic.ToolRequested, now: float) -> bool:
         """The model asks for a tool. False if it has asked for this before."""

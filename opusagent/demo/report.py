@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -94,22 +95,17 @@ def _picture(result: DemoResult) -> str:
         spans.append(Span(Row.PLAY, play.opened_at, play.closed_at or ended, play.stream_id))
     end = record.ended_at or max((span.end_s for span in spans), default=1.0)
     marks = []
-    opened: dict[int, float] = {}
     for line in result.log:
         match line["event"]:
-            case "stream opened":
-                opened[line["stream"]] = line["at_s"]
-            case "stream lost" if line["stream"] in opened:
-                began = opened.pop(line["stream"])
-                spans.append(Span(Row.NOVA, began, line["at_s"], str(line["stream"])))
             case "barge-in":
                 marks.append(Mark(MarkKind.BARGE_IN, line["at_s"], line["cause"]))
             case "dtmf":
                 marks.append(Mark(MarkKind.DTMF, line["at_s"]))
-    spans += [Span(Row.NOVA, began, end, str(stream)) for stream, began in opened.items()]
+    over = result.began + timedelta(seconds=end)
     return timeline_svg(
         spans,
         marks,
+        streams=[report.bar(result.began, over) for report in result.streams],
         title=f"OpusAgent demo: {result.scenario.name}",
         subtitle=result.scenario.description,
         duration_s=end,

@@ -16,12 +16,13 @@ from pydantic import JsonValue
 from opusagent.clock import SystemClock
 from opusagent.demo.script import complaints, steps_of
 from opusagent.models.session_state import ConversationItem
-from opusagent.processes import Child
+from opusagent.processes import SETTINGS, Child
 from opusagent.simulators.caller import CallerSocket, SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord
 from opusagent.simulators.caller_script import CallerPlan
 from opusagent.simulators.calling import summary
 from opusagent.simulators.scenario import Scenario, find_scenario
+from opusagent.simulators.stream_report import StreamReport, load_reports
 from opusagent.simulators.verdict import Verdict, judge
 from opusagent.simulators.voice import Voice, open_voice
 from opusagent.transports.websocket import connect
@@ -48,6 +49,7 @@ class DemoResult:
     """A call and its judgement.
 
     Attributes:
+        streams: What each stream to the service was and got.
         log: The bridge's log, one object a line, with `at_s` in seconds of the call.
         broken: Every promise that was broken, in words.
     """
@@ -57,6 +59,7 @@ class DemoResult:
     verdict: Verdict
     transcript: list[ConversationItem]
     heard: list[HeardPhrase]
+    streams: list[StreamReport]
     log: list[dict[str, Any]]
     began: datetime
     broken: list[str] = field(default_factory=list)
@@ -94,7 +97,7 @@ async def run_demo(name: str, *, say: Say) -> DemoResult:
     """Play a scenario.
 
     Args:
-        name: A shipped scenario.
+        name: A shipped scenario, or the path of a file.
         say: Takes each line of progress.
 
     Raises:
@@ -106,11 +109,12 @@ async def run_demo(name: str, *, say: Say) -> DemoResult:
     voice = open_voice(scenario.caller.style)
     await asyncio.to_thread(_prepare, voice, scenario)
     with tempfile.TemporaryDirectory() as folder:
-        return await _play(scenario, voice, Path(folder), say)
+        return await _play(name, scenario, voice, Path(folder), say)
 
 
-async def _play(scenario: Scenario, voice: Voice, folder: Path, say: Say) -> DemoResult:
-    ca_file, received = folder / "ca.pem", folder / "received"
+async def _play(name: str, scenario: Scenario, voice: Voice, folder: Path, say: Say) -> DemoResult:
+    ca_file, received, settings = folder / "ca.pem", folder / "received", folder / "bridge.toml"
+    settings.touch()
     log: list[dict[str, Any]] = []
     say("starting the local Nova Sonic service")
     nova = Child(
@@ -118,7 +122,7 @@ async def _play(scenario: Scenario, voice: Voice, folder: Path, say: Say) -> Dem
         *(
             "nova",
             "--scenario",
-            scenario.name,
+            name,
             "--ca-file",
             str(ca_file),
             "--record",
@@ -128,7 +132,13 @@ async def _play(scenario: Scenario, voice: Voice, folder: Path, say: Say) -> Dem
     async with nova:
         endpoint = (await nova.ready()).split()[1]
         say(f"starting the bridge, towards {endpoint}")
-        bridge = Child("opusagent", "serve", environ=_environ(endpoint, ca_file), log=_into(log))
+        bridge = Child(
+            "opusagent",
+            *("serve", "--config", str(settings)),
+            environ=_environ(endpoint, ca_file),
+            hide=SETTINGS,
+            log=_into(log),
+        )
         async with bridge:
             url = (await bridge.ready()).split()[1]
             say(f"calling {url}")
@@ -140,6 +150,7 @@ async def _play(scenario: Scenario, voice: Voice, folder: Path, say: Say) -> Dem
         verdict=judge(record),
         transcript=_transcript(log),
         heard=_heard(received / "heard.json"),
+        streams=load_reports(received),
         log=log,
         began=began,
     )

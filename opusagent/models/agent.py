@@ -29,6 +29,13 @@ class Greeting(_Strict):
     """Path of a WAV file (mono, 16 bit) that is played instead; relative to the agent's file."""
 
 
+class Resume(_Strict):
+    """What happens when a caller comes back on a new line and another stream has to go on with her."""
+
+    text: str = ""
+    """Typed to the model then, to have it say something; without it the caller goes on speaking."""
+
+
 class Inference(_Strict):
     """Nova Sonic's inference parameters (Nova user guide, input events)."""
 
@@ -43,6 +50,7 @@ class Agent(_Strict):
     system_prompt: str
     voice: str = "tiffany"
     greeting: Greeting = Greeting()
+    resume: Resume = Resume()
     inference: Inference = Inference()
     endpointing: Endpointing = Endpointing.MEDIUM
     comfort_audio: str = ""

@@ -69,6 +69,8 @@ class ToolSpec(BaseModel):
     name: str
     description: str
     input_schema: dict[str, JsonValue]
+    repeatable: bool = False
+    """Whether it may be run again where nobody knows whether it has run."""
 
 
 class ToolStatus(enum.StrEnum):

@@ -226,7 +226,9 @@ def recorded(path: Path) -> Recorded:
     try:
         content = path.read_bytes()
         load_wav(content, 16_000)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     return lambda rate_hz: load_wav(content, rate_hz)
 

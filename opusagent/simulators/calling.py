@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from opusagent.audiocodes.peer import AudioCodesPeer, Validated
-from opusagent.errors import RemoteProtocolError, TransportError
+from opusagent.errors import ConfigError, RemoteProtocolError, TransportError
 from opusagent.simulators.caller import CallerSocket, Progress, SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord
 from opusagent.simulators.caller_script import (
@@ -36,16 +36,26 @@ from opusagent.simulators.verdict import Verdict
 from opusagent.simulators.voice import CALLER, open_voice
 from opusagent.transports.websocket import connect
 
-__all__ = ["CallOptions", "call_steps", "run_call", "summary", "validate"]
+__all__ = [
+    "AFTER_RESUME",
+    "HELLO",
+    "INTERRUPTION",
+    "CallOptions",
+    "call_steps",
+    "run_call",
+    "summary",
+    "validate",
+]
 
 VALIDATE_S: Final = 5.0
 _GREETING_S: Final = 8.0
 _KEYS_S: Final = 8.0
 """Not every bot has something to say to keys."""
 _LAST_FRAME_S: Final = 0.5
-_HELLO: Final = "Hello, can you hear me?"
-_INTERRUPTION: Final = "Sorry, one moment please."
-_AFTER_RESUME: Final = "Hello, are you still there?"
+HELLO: Final = "Hello, can you hear me?"
+INTERRUPTION: Final = "Sorry, one moment please."
+AFTER_RESUME: Final = "Hello, are you still there?"
+"""What a caller without recordings says; the scenario `basic` has answers to all three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +126,11 @@ async def run_call(options: CallOptions, progress: Progress | None = None) -> Ca
     record = await caller.run(steps)
     record.validation_asked = options.validate_first
     record.validated_after_s = validated_after_s
-    if options.save_audio is not None:
-        await asyncio.to_thread(options.save_audio.write_bytes, stereo_wav(record))
+    if (path := options.save_audio) is not None:
+        try:
+            await asyncio.to_thread(path.write_bytes, stereo_wav(record))
+        except OSError as error:
+            raise ConfigError(f"--save-audio: {path}: {error.strerror}") from error
     return record
 
 
@@ -172,19 +185,26 @@ def call_steps(options: CallOptions) -> list[Step]:
             voice.prepare((text,), rate_hz)
         return spoken(voice, text)
 
-    turns = [(path.name, recorded(path)) for path in options.audio] or [(_HELLO, words(_HELLO))]
+    turns = [(path.name, _recording(path)) for path in options.audio] or [(HELLO, words(HELLO))]
     for label, sound in turns:
         steps += [Say(sound=sound, label=label), WaitForBot()]
     if options.interrupt:
         again = Say(sound=turns[-1][1], label=turns[-1][0])
-        over = Say(sound=words(_INTERRUPTION), label=_INTERRUPTION, over_bot=True)
+        over = Say(sound=words(INTERRUPTION), label=INTERRUPTION, over_bot=True)
         steps += [again, WaitForBotToSpeak(), over, WaitForBot()]
     if options.dtmf:
         steps += [Press(digits=options.dtmf), WaitForBot(timeout_s=_KEYS_S)]
     if options.cut_socket:
-        back = Say(sound=words(_AFTER_RESUME), label=_AFTER_RESUME)
+        back = Say(sound=words(AFTER_RESUME), label=AFTER_RESUME)
         steps += [CutSocket(), back, WaitForBot()]
     return [*steps, HangUp()]
+
+
+def _recording(path: Path) -> Recorded:
+    try:
+        return recorded(path)
+    except ConfigError as error:
+        raise ConfigError(f"--audio: {error}") from error
 
 
 def summary(record: CallRecord, verdict: Verdict) -> dict[str, JsonValue]:

@@ -29,12 +29,28 @@ __all__ = ["NovaOptions", "run_nova"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NovaOptions:
-    """What the command line said."""
+    """What the command line said.
+
+    Attributes:
+        host: Where to listen.
+        port: Its port; 0 takes any free one.
+        ca_file: Where the CA certificate is written.
+        limit_s: Life of a stream.
+        scale: How much faster than the wall the limits run.
+        quota: Streams at once; one more is throttled.
+        profile: A name of `PROFILES`.
+        scenario: A shipped one by name, or the path of a file.
+        record: Folder for the reports of all streams.
+        faults: As `parse_fault` takes them.
+        numbers: Frames of an answer, where answers are numbered frames; 0 is speech.
+    """
 
     host: str = "localhost"
     port: int = 0
     ca_file: Path | None = None
     limit_s: float = 480.0
+    scale: float = 1.0
+    quota: int | None = None
     profile: str = "nova-2"
     scenario: str = "basic"
     record: Path | None = None
@@ -52,13 +68,13 @@ async def run_nova(options: NovaOptions) -> int:
     """
     if options.profile not in PROFILES:
         raise ConfigError(f"--profile: {options.profile!r} is none of {', '.join(PROFILES)}")
-    if not options.limit_s > 0:
-        raise ConfigError("--limit-seconds: must be more than 0")
     scenario = find_scenario(options.scenario)
     plan = ServicePlan(
         profile=PROFILES[options.profile],
         timing=Timing(limit_s=options.limit_s, interruptible_playout=True),
         faults=[parse_fault(text) for text in options.faults],
+        scale=options.scale,
+        quota=options.quota,
     )
     brain: Callable[[], Brain] = partial(CountingBrain, options.numbers)
     ears: PhraseEars | DeafEars = DeafEars()
@@ -78,9 +94,10 @@ async def run_nova(options: NovaOptions) -> int:
     try:
         await server.start()
     except OSError as error:
-        raise ConfigError(
-            f"--host {options.host} --port {options.port}: {error.strerror}"
-        ) from error
+        place = f"--host {options.host} --port {options.port}"
+        if error.filename is not None:  # not the socket: the certificate could not be written
+            place = f"--ca-file {error.filename}"
+        raise ConfigError(f"{place}: {error.strerror}") from error
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

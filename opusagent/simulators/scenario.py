@@ -324,7 +324,7 @@ def find_scenario(name: str) -> Scenario:
     if name.endswith(".toml"):
         return load_scenario(Path(name))
     known = ", ".join(scenario_names())
-    raise ConfigError(f"there is no scenario {name!r}; there are {known}, or give a .toml file")
+    raise ConfigError(f"--scenario: {name!r} is none of {known}; or give a .toml file")
 
 
 def _parse(text: str, file: str) -> Scenario:

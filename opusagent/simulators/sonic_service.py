@@ -1,20 +1,22 @@
 """The local Nova Sonic service: one `SonicPeer` for each stream, on the real wire.
 
 It is told nothing of the conversation: it hears what reaches it, knows the phrases of its book, and
-speaks. `records` holds all that every stream received.
+speaks. `NovaService.streams` holds all that every stream received.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, assert_never
 
+from opusagent.clock import Clock, SystemClock
 from opusagent.simulators.faults import FaultSpec, WireFault
+from opusagent.simulators.speech_cue import SpeechCue
+from opusagent.simulators.stream_report import StreamReport
 from opusagent.simulators.wire import (
     ConnectionFault,
     Refusal,
@@ -40,7 +42,8 @@ class ServicePlan:
 
     Attributes:
         timing: Its times; `limit_s` is the life of a stream.
-        scale: How much faster than the wall its clock runs.
+        scale: How much faster than the wall its limits run: the life of a stream, and the time
+            without audio. Conversation stays in real time.
         quota: Streams at once; one more is throttled.
         open_delay_s: How long the response head takes.
     """
@@ -55,12 +58,15 @@ class ServicePlan:
 
 @dataclass(slots=True)
 class StreamLog:
-    """One stream as the service saw it; times are seconds of the service's clock.
+    """One stream as the service saw it; times are seconds since the service began.
 
     Attributes:
         number: From 1, refused ones counted.
         refused: The error type, if the stream was refused.
         credential_id: The access key id that signed the request.
+        head_at: When it got its response head; None if it never did.
+        struck: The fault that cut it.
+        struck_at: When it did.
         closed_at: When the stream was gone from the wire.
     """
 
@@ -70,7 +76,22 @@ class StreamLog:
     asked_at: float
     refused: str = ""
     record: StreamRecord | None = None
+    head_at: float | None = None
+    struck: str = ""
+    struck_at: float | None = None
     closed_at: float | None = None
+
+    @property
+    def cut(self) -> str:
+        """The exception or fault that ended it; empty if the client did."""
+        failure = self.record.failure if self.record is not None else None
+        return failure[0] if failure is not None else self.struck
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it came to its end, cut or closed."""
+        ended = (self.struck_at, self.record.ended_at if self.record else None, self.closed_at)
+        return next((at for at in ended if at is not None), None)
 
 
 class NovaService:
@@ -81,6 +102,7 @@ class NovaService:
         ears: Recognise speech.
         plan: How it behaves.
         told: Called with each change worth showing, e.g. `("opened", 1)`.
+        clock: The time of day, for reports.
     """
 
     def __init__(
@@ -90,6 +112,7 @@ class NovaService:
         plan: ServicePlan | None = None,
         *,
         told: Callable[[str, int], None] = lambda _event, _stream: None,
+        clock: Clock | None = None,
     ) -> None:
         """Prepare; streams come by `open_stream`."""
         self._brain = brain
@@ -98,14 +121,16 @@ class NovaService:
         self._told = told
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self.began_at = (clock or SystemClock()).utcnow()
+        """The time of day when it began."""
         self._connections = 0
         self._live: set[_Stream] = set()
         self.streams: list[StreamLog] = []
 
     @property
     def now(self) -> float:
-        """Seconds of the service's clock since it began."""
-        return (self._loop.time() - self._began) * self.plan.scale
+        """Seconds since it began."""
+        return self._loop.time() - self._began
 
     @property
     def open_streams(self) -> int:
@@ -113,8 +138,13 @@ class NovaService:
         return len(self._live)
 
     def at(self, now: float) -> float:
-        """The event loop's time at which the service's clock shows `now`."""
-        return self._began + now / self.plan.scale
+        """The event loop's time at that second."""
+        return self._began + now
+
+    @property
+    def reports(self) -> list[StreamReport]:
+        """Every stream so far, by the time of day."""
+        return [StreamReport.of(log, self.began_at) for log in self.streams]
 
     def open_connection(self) -> ConnectionFault | None:
         """What happens to the next connection; each stream has one of its own."""
@@ -137,27 +167,34 @@ class NovaService:
             log.refused = refusal.error_type
             self._told(f"refused {refusal.error_type}", number)
             return refusal
-        if self.plan.open_delay_s:
-            writer.hold_head(self.plan.open_delay_s)
-        for fault in faults:
-            if fault.name == "no-head":
-                writer.hold_head(None)
-            elif fault.name == "slow-head":
-                writer.hold_head(fault.seconds or SLOW_HEAD_S)
+        head_s = self._head_s(faults)
+        if head_s is None or head_s > 0:
+            writer.hold_head(head_s)
+        log.head_at = None if head_s is None else log.asked_at + head_s
         stream = _Stream(self, log, writer, faults)
         self._live.add(stream)
         self._told("opened", number)
         return stream
 
-    def make_peer(self, faults: Sequence[FaultSpec]) -> SonicPeer:
-        """The mind behind a stream."""
+    def _head_s(self, faults: Sequence[FaultSpec]) -> float | None:
+        """How long the response head takes; None is for ever."""
+        names = {fault.name: fault for fault in faults}
+        if "no-head" in names:
+            return None
+        if "slow-head" in names:
+            return names["slow-head"].seconds or SLOW_HEAD_S
+        return self.plan.open_delay_s
+
+    def make_peer(self, faults: Sequence[FaultSpec], head_s: float) -> SonicPeer:
+        """The mind behind a stream whose response head takes `head_s`."""
+        plan = self.plan
         return SonicPeer(
             self._brain(),
             self._ears,
             now=self.now,
             new_id=lambda: str(uuid.uuid4()),
-            profile=self.plan.profile,
-            timing=self.plan.timing,
+            profile=replace(plan.profile, idle_limit_s=plan.profile.idle_limit_s / plan.scale),
+            timing=replace(plan.timing, limit_s=plan.timing.limit_s / plan.scale),
             faults=[fault.name for fault in faults if fault.name in Fault],
             stream_faults=[
                 StreamFault(
@@ -166,10 +203,10 @@ class NovaService:
                     on_event=fault.on_event,
                     nth=fault.nth,
                     # Without a word about when, at once, like the faults of the wire.
-                    after_s=(fault.after_s or 0.0) if fault.on_event is None else None,
+                    after_s=head_s + (fault.after_s or 0.0) if fault.on_event is None else None,
                 )
                 for fault in faults
-                if fault.name in STREAM_FAULTS
+                if fault.name in STREAM_FAULTS and fault.into_s is None
             ],
         )
 
@@ -185,29 +222,13 @@ class NovaService:
                 stream.strike(fault)
 
     def save(self, folder: Path) -> None:
-        """Write what every stream received: `stream-N.json` and `stream-N.pcm`."""
+        """Write what every stream was and received: `stream-N.json` and `stream-N.pcm`."""
         folder.mkdir(parents=True, exist_ok=True)
-        for log in self.streams:
-            if log.record is None:
-                continue
-            record = log.record
-            facts = {
-                "stream": log.number,
-                "model_id": log.model_id,
-                "asked_at": log.asked_at,
-                "closed_at": log.closed_at,
-                "system_prompt": record.system_prompt,
-                "history": [turn.model_dump() for turn in record.history],
-                "heard": [[item.at, item.value] for item in record.heard],
-                "typed": [[item.at, item.value] for item in record.typed],
-                "said": [[item.at, item.value] for item in record.said],
-                "events": [[event.at, event.name, event.n_bytes] for event in record.events],
-                "audio_rate_hz": record.audio_rate_hz,
-                "failure": record.failure,
-            }
+        for log, report in zip(self.streams, self.reports, strict=True):
             path = folder / f"stream-{log.number}"
-            path.with_suffix(".json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            path.with_suffix(".pcm").write_bytes(record.audio)
+            path.with_suffix(".json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
+            if log.record is not None:
+                path.with_suffix(".pcm").write_bytes(log.record.audio)
 
 
 class _Stream:
@@ -223,18 +244,22 @@ class _Stream:
         self.log = log
         self._service = service
         self._writer = writer
-        self._peer = service.make_peer(faults)
+        self._head_at = log.asked_at if log.head_at is None else log.head_at
+        self._peer = service.make_peer(faults, self._head_at - log.asked_at)
         log.record = self._peer.record
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.Handle | None = None
+        on_wire = [fault for fault in faults if fault.wire is not None and fault.into_s is None]
         self._fault_timers = [
-            self._loop.call_at(service.at(service.now + (fault.after_s or 0.0)), self.strike, fault)
-            for fault in faults
-            if fault.wire is not None and fault.on_event is None
+            self._loop.call_at(
+                service.at(self._head_at + (fault.after_s or 0.0)), self.strike, fault
+            )
+            for fault in on_wire
+            if fault.on_event is None
         ]
-        self._on_events = {
-            fault.on_event: fault for fault in faults if fault.wire is not None and fault.on_event
-        }
+        self._on_events = {fault.on_event: fault for fault in on_wire if fault.on_event}
+        self._in_speech = [fault for fault in faults if fault.into_s is not None]
+        self._cues: dict[FaultSpec, SpeechCue] = {}
         self._over = False
         self._carry()
 
@@ -246,6 +271,8 @@ class _Stream:
         self._carry()
         if self._on_events:
             self._strike_on_event()
+        if self._in_speech:
+            self._strike_in_speech()
 
     def end_of_input(self) -> None:
         """The client has nothing more to say."""
@@ -292,10 +319,31 @@ class _Stream:
             del self._on_events[name]
             self.strike(fault)
 
+    def _strike_in_speech(self) -> None:
+        record = self._peer.record
+        last = record.events[-1]
+        if not last.audio_bytes:
+            return
+        pcm = bytes(record.audio[last.audio_offset : last.audio_offset + last.audio_bytes])
+        for fault in tuple(self._in_speech):
+            if fault not in self._cues:
+                self._cues[fault] = SpeechCue(
+                    fault.into_s or 0.0,
+                    fault.nth,
+                    rate_hz=record.audio_rate_hz,
+                    threshold_rms=self._service.plan.timing.threshold_rms,
+                )
+            armed = self._service.now >= self._head_at + (fault.after_s or 0.0)
+            if self._cues[fault].feed(pcm, armed=armed):
+                self._in_speech.remove(fault)
+                self.strike(fault)
+
     def strike(self, fault: FaultSpec) -> None:
         """Let a fault happen now."""
         if self._over:
             return
+        if fault.cuts:
+            self.log.struck, self.log.struck_at = fault.name, self._service.now
         if fault.name in STREAM_FAULTS:
             self._peer.fail(*STREAM_FAULTS[fault.name], self._service.now)
             self._carry()

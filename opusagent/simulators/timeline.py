@@ -1,18 +1,17 @@
-"""A call as a picture and as a recording: who spoke when, on which stream, and what happened to it."""
+"""A call as a picture: who spoke when, on which stream, and what happened to it."""
 
 from __future__ import annotations
 
 import enum
 import math
-import re
-import wave
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Final
-from xml.sax.saxutils import escape
 
-__all__ = ["Mark", "MarkKind", "Row", "Span", "timeline_svg", "write_call_wav"]
+from opusagent.simulators.svg import INK, Drawing, safe
+
+__all__ = ["Mark", "MarkKind", "Row", "Span", "StreamBar", "timeline_svg"]
 
 
 class Row(enum.Enum):
@@ -21,9 +20,6 @@ class Row(enum.Enum):
     CALLER = ("Caller speaks", "#0072B2")
     BOT = ("Bot is heard", "#D55E00")
     PLAY = ("Play streams", "#E69F00")
-    NOVA = ("Nova streams", "#009E73")
-    STANDBY = ("Standby", "#56B4E9")
-    REPLAY = ("Replay", "#CC79A7")
 
     def __init__(self, title: str, colour: str) -> None:
         self.title = title
@@ -67,6 +63,52 @@ class Mark:
     label: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBar:
+    """One stream to Nova Sonic. Seconds count from the beginning of the call.
+
+    Attributes:
+        name: Stands in its bar.
+        opened_s: When it was there.
+        live_s: When it began to get the caller's audio; up to then it was a standby. None: never.
+        closed_s: When it was gone.
+        replayed_s: Seconds of the caller's audio that it was given again when it went live; the mark
+            stands under the time at which they were spoken.
+        cut: What ended it from the other side; empty if it was closed in order.
+    """
+
+    name: str
+    opened_s: float
+    live_s: float | None
+    closed_s: float
+    replayed_s: float = 0.0
+    cut: str = ""
+
+    @property
+    def standby_s(self) -> float:
+        """How long it was a standby."""
+        return (self.closed_s if self.live_s is None else self.live_s) - self.opened_s
+
+    @property
+    def drawn_from_s(self) -> float:
+        """Where its bar, or the mark of what was replayed to it, begins."""
+        return min(self.opened_s, (self.live_s or self.opened_s) - self.replayed_s)
+
+    @property
+    def facts(self) -> str:
+        """Everything about it in words."""
+        told = [f"{self.opened_s:.2f} s to {self.closed_s:.2f} s"]
+        if self.live_s is None:
+            told.append("never live")
+        elif self.standby_s >= _LEAST_STANDBY_S:
+            told.append(f"standby until {self.live_s:.2f} s")
+        if self.replayed_s:
+            told.append(f"{self.replayed_s:.2f} s replayed to it")
+        if self.cut:
+            told.append(f"cut: {self.cut}")
+        return f"stream {self.name} ({', '.join(told)})"
+
+
 _FONT: Final = "'DejaVu Sans', Verdana, 'Segoe UI', Helvetica, Arial, sans-serif"
 _SPOKEN: Final = (Row.CALLER, Row.BOT)
 _LEFT: Final = 132.0
@@ -74,13 +116,23 @@ _RIGHT: Final = 28.0
 _BAR: Final = 24.0
 _LANE: Final = 30.0
 _CHARACTER: Final = 6.9  # width of one at 12 px, a little more than most are
-_INK, _PALE, _GRID = "#1A1A1A", "#F5F6F8", "#D9DCE1"
+_PALE, _GRID = "#F5F6F8", "#D9DCE1"
+_STREAM, _REPLAY, _CUT = "#009E73", "#CC79A7", "#A01818"
+_STREAMS: Final = "Nova streams"
+_LEAST_STANDBY_S: Final = 0.1
+_HATCHED: Final = "url(#standby)"
+_HATCH: Final = (
+    '<defs><pattern id="standby" width="6" height="6" patternUnits="userSpaceOnUse"'
+    ' patternTransform="rotate(45)"><rect width="6" height="6" fill="#FFFFFF"/>'
+    f'<rect width="2.5" height="6" fill="{_STREAM}"/></pattern></defs>'
+)
 
 
 def timeline_svg(
     spans: Sequence[Span],
     marks: Sequence[Mark] = (),
     *,
+    streams: Sequence[StreamBar] = (),
     title: str = "",
     subtitle: str = "",
     duration_s: float | None = None,
@@ -90,23 +142,33 @@ def timeline_svg(
     Args:
         spans: What lasted; in any order. Those of one row that overlap are drawn below each other.
         marks: What happened at a moment.
+        streams: The streams to Nova Sonic, below the spans; those that overlap below each other.
         title: Heading.
         subtitle: A line under the heading, e.g. figures.
         duration_s: Length of the axis; up to the last span or mark when not given.
     """
     ends = [span.end_s for span in spans] + [mark.at_s for mark in marks]
+    ends += [stream.closed_s for stream in streams]
     length_s = max(duration_s if duration_s is not None else max(ends, default=0.0), 1.0)
-    return "\n".join(_Picture(spans, marks, length_s).draw(title, subtitle)) + "\n"
+    return "\n".join(_Picture(spans, marks, streams, length_s).draw(title, subtitle)) + "\n"
 
 
-class _Picture:
-    def __init__(self, spans: Sequence[Span], marks: Sequence[Mark], length_s: float) -> None:
+class _Picture(Drawing):
+    def __init__(
+        self,
+        spans: Sequence[Span],
+        marks: Sequence[Mark],
+        streams: Sequence[StreamBar],
+        length_s: float,
+    ) -> None:
+        super().__init__()
         self._spans = sorted(spans, key=lambda span: (span.start_s, span.row.title))
         self._marks = sorted(marks, key=lambda mark: mark.at_s)
+        self._stripes: list[tuple[float, float]] = []  # y and height of each row
+        self._streams = sorted(streams, key=lambda stream: stream.drawn_from_s)
         self._length_s = length_s
         self._plot = min(max(length_s * 40.0, 920.0), 2400.0)
         self._width = _LEFT + self._plot + _RIGHT
-        self._lines: list[str] = []
         said = [span for span in self._spans if span.row in _SPOKEN and span.label]
         self._numbers = {id(span): number for number, span in enumerate(said, 1)}
         self._said = said
@@ -115,25 +177,26 @@ class _Picture:
         y = 16.0
         if title:
             y += 20
-            self._text(24, y, title, size=18, weight="bold")
+            self.text(24, y, title, size=18, weight="bold")
         if subtitle:
             y += 22
-            self._text(24, y, subtitle, size=12, colour="#555B66")
-        before = len(self._lines)
+            self.text(24, y, subtitle, size=12, colour="#555B66")
+        before = len(self.lines)
         top = self._mark_labels(y + 18)
-        labels, self._lines[before:] = self._lines[before:], []
+        labels, self.lines[before:] = self.lines[before:], []
         bottom = self._rows(top)
         self._mark_lines(bottom)
-        self._lines += labels  # in front of the lines
+        self.lines += labels  # in front of the lines
         y = self._axis(bottom)
         y = self._legend(y + 20)
         y = self._transcript(y)
         size = f'width="{self._width:.0f}" height="{y:.0f}" viewBox="0 0 {self._width:.0f} {y:.0f}"'
         return [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{_FONT}" role="img">',
-            f"<title>{_safe(title or 'A call')}</title>",
+            f"<title>{safe(title or 'A call')}</title>",
+            _HATCH,
             '<rect width="100%" height="100%" fill="#FFFFFF"/>',
-            *self._lines,
+            *self.lines,
             "</svg>",
         ]
 
@@ -154,47 +217,51 @@ class _Picture:
             free[line : line + 1] = [end]
             middle = y + 8 + 20.0 * line
             self._label_y.append(middle)
-            self._shape(mark.kind, x, middle)
+            self.shape(mark.kind.shape, mark.kind.colour, x, middle)
             text_x, anchor = (x + 12, "start") if fits else (x - 12, "end")
             colour = mark.kind.colour
-            self._text(text_x, middle + 4, name, size=12, colour=colour, anchor=anchor, halo=True)
+            self.text(text_x, middle + 4, name, size=12, colour=colour, anchor=anchor, halo=True)
         return y + 20.0 * len(free) + (8 if free else 0)
 
     def _mark_lines(self, bottom: float) -> None:
         for mark, label_y in zip(self._marks, self._label_y, strict=True):
             x = self._x(mark.at_s)
-            ends = f'x1="{x:.1f}" y1="{label_y + 8:.1f}" x2="{x:.1f}" y2="{bottom:.1f}"'
             look = f'stroke="{mark.kind.colour}" stroke-width="1.5" stroke-dasharray="5 4"'
-            self._lines.append(f"<line {ends} {look}/>")
+            self.line(x, label_y + 8, x, bottom, look)
 
     def _rows(self, y: float) -> float:
         """All rows with something in them; the two speakers always. Gives where they end."""
-        begin = len(self._lines)
+        begin = len(self.lines)
         top = y
-        drawn = 0
         for row in Row:
             spans = [span for span in self._spans if span.row is row]
-            if not spans and row not in _SPOKEN:
-                continue
-            lanes = _lanes(spans)
-            height = _LANE * max(1, max(lanes, default=0) + 1) + 10
-            if drawn % 2 == 0:
-                self._rect(0, y, self._width, height, _PALE)
-            self._text(24, y + height / 2 + 4, row.title, size=13)
-            for span, lane in zip(spans, lanes, strict=True):
-                self._bar(span, y + 8 + _LANE * lane)
-            y += height
-            drawn += 1
-        grid: list[str] = []
+            if spans or row in _SPOKEN:
+                draw = [partial(self._bar, span) for span in spans]
+                y = self._row(y, row.title, _lanes([(s.start_s, s.end_s) for s in spans]), draw)
+        if self._streams:
+            room_s = 12 * self._length_s / self._plot  # for the cross at its end
+            lanes = _lanes([(s.drawn_from_s, s.closed_s + room_s) for s in self._streams])
+            draw = [partial(self._stream, stream) for stream in self._streams]
+            y = self._row(y, _STREAMS, lanes, draw)
+        bars, self.lines[begin:] = self.lines[begin:], []
+        for number, (row_y, height) in enumerate(self._stripes):
+            if number % 2 == 0:
+                self.rect(0, row_y, self._width, height, _PALE)
         for at_s in _ticks(self._length_s):
-            x = self._x(at_s)
-            ends = f'x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{y:.1f}"'
-            grid.append(f'<line {ends} stroke="{_GRID}"/>')
-        # Behind the bars, in front of the stripes: stripes come first in the picture.
-        stripes = [line for line in self._lines[begin:] if f'fill="{_PALE}"' in line]
-        others = [line for line in self._lines[begin:] if f'fill="{_PALE}"' not in line]
-        self._lines[begin:] = [*stripes, *grid, *others]
+            self.line(self._x(at_s), top, self._x(at_s), y, f'stroke="{_GRID}"')
+        self.lines += bars  # in front of stripes and grid
         return y
+
+    def _row(
+        self, y: float, title: str, lanes: Sequence[int], draw: Sequence[Callable[[float], None]]
+    ) -> float:
+        """One row; `draw` takes the y of each bar. Gives where the row ends."""
+        height = _LANE * max(1, max(lanes, default=0) + 1) + 10
+        self._stripes.append((y, height))
+        self.text(24, y + height / 2 + 4, title, size=13)
+        for draw_at, lane in zip(draw, lanes, strict=True):
+            draw_at(y + 8 + _LANE * lane)
+        return y + height
 
     def _bar(self, span: Span, y: float) -> None:
         x, end = self._x(span.start_s), self._x(span.end_s)
@@ -202,115 +269,115 @@ class _Picture:
         number = self._numbers.get(id(span))
         label = str(number) if number is not None else "" if span.row in _SPOKEN else span.label
         times = f"{span.start_s:.2f} s to {span.end_s:.2f} s"
-        self._lines.append(f"<g><title>{_safe(f'{span.label} ({times})'.strip())}</title>")
-        self._rect(x, y, width, _BAR, span.row.colour, rounded=True)
-        room = int((width - 8) / _CHARACTER)
-        shown = label if len(label) <= room else f"{label[: room - 1]}…" if room > 3 else ""
-        if shown:
-            ink = "#FFFFFF" if span.row in (Row.CALLER, Row.BOT) else _INK
-            self._text(x + width / 2, y + 16.5, shown, size=12, colour=ink, anchor="middle")
-        self._lines.append("</g>")
+        self.lines.append(f"<g><title>{safe(f'{span.label} ({times})'.strip())}</title>")
+        self.rect(x, y, width, _BAR, span.row.colour, rounded=True)
+        if shown := _fitting(label, width):
+            ink = "#FFFFFF" if span.row in _SPOKEN else INK
+            self.text(x + width / 2, y + 16.5, shown, size=12, colour=ink, anchor="middle")
+        self.lines.append("</g>")
+
+    def _stream(self, stream: StreamBar, y: float) -> None:
+        opened, closed = self._x(stream.opened_s), self._x(stream.closed_s)
+        live = closed if stream.live_s is None else self._x(stream.live_s)
+        self.lines.append(f"<g><title>{safe(stream.facts)}</title>")
+        if stream.standby_s >= _LEAST_STANDBY_S:
+            self.rect(opened, y, max(live - opened, 2.0), _BAR, _HATCHED, outline=_STREAM)
+        else:
+            live = opened
+        if closed > live:
+            self.rect(live, y, max(closed - live, 2.0), _BAR, _STREAM, rounded=True)
+        named = live if closed > live else opened
+        if shown := _fitting(stream.name, closed - named):
+            ink = "#FFFFFF" if closed > live else INK
+            self.text(named + 8, y + 16.5, shown, size=12, colour=ink, halo=closed <= live)
+        if stream.replayed_s and stream.live_s is not None:
+            spoken = self._x(stream.live_s - stream.replayed_s)
+            self.rect(spoken, y + _BAR - 6, max(live - spoken, 2.0), 6, _REPLAY)
+        if stream.cut:
+            self.shape("cross", "#FFFFFF", closed, y + _BAR / 2 + 1)
+            self.shape("cross", _CUT, closed, y + _BAR / 2)
+        self.lines.append("</g>")
 
     def _axis(self, y: float) -> float:
-        ends = f'x1="{_LEFT:.1f}" y1="{y:.1f}" x2="{_LEFT + self._plot:.1f}" y2="{y:.1f}"'
-        self._lines.append(f'<line {ends} stroke="{_INK}"/>')
+        self.line(_LEFT, y, _LEFT + self._plot, y, f'stroke="{INK}"')
         for at_s in _ticks(self._length_s):
             x = self._x(at_s)
-            self._lines.append(
-                f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x:.1f}" y2="{y + 5:.1f}" stroke="{_INK}"/>'
-            )
-            self._text(x, y + 19, _clock(at_s), size=12, anchor="middle")
-        self._text(24, y + 19, "Time, min:s", size=12, colour="#555B66")
+            self.line(x, y, x, y + 5, f'stroke="{INK}"')
+            self.text(x, y + 19, _clock(at_s), size=12, anchor="middle")
+        self.text(24, y + 19, "Time, min:s", size=12, colour="#555B66")
         return y + 24
 
     def _legend(self, y: float) -> float:
-        used: set[Row | MarkKind] = {one.row for one in self._spans}
-        used |= {one.kind for one in self._marks}
-        if not used:
+        items = self._legend_items()
+        if not items:
             return y
-        self._text(24, y + 12, "Legend", size=12, colour="#555B66")
+        self.text(24, y + 12, "Legend", size=12, colour="#555B66")
         x = _LEFT
-        items: list[Row | MarkKind] = [*Row, *MarkKind]
-        for item in items:
-            if item not in used:
-                continue
-            width = 30 + _CHARACTER * len(item.title) + 16
+        for title, draw in items:
+            width = 30 + _CHARACTER * len(title) + 16
             if x + width > self._width - 8:
                 x, y = _LEFT, y + 22
-            if isinstance(item, Row):
-                self._rect(x, y + 2, 16, 12, item.colour, rounded=True)
-            else:
-                self._shape(item, x + 8, y + 8)
-            self._text(x + 24, y + 12, item.title, size=12)
+            draw(x, y)
+            self.text(x + 24, y + 12, title, size=12)
             x += width
         return y + 36
+
+    def _legend_items(self) -> list[tuple[str, Callable[[float, float], None]]]:
+        """What is in the picture: its name, and what draws its sample at a place."""
+
+        def swatch(x: float, y: float, *, fill: str, outline: str = "") -> None:
+            self.rect(x, y + 2, 16, 12, fill, rounded=True, outline=outline)
+
+        def shape(x: float, y: float, *, name: str, colour: str) -> None:
+            self.shape(name, colour, x + 8, y + 8)
+
+        rows = {span.row for span in self._spans}
+        kinds = {mark.kind for mark in self._marks}
+        standby = any(stream.standby_s >= _LEAST_STANDBY_S for stream in self._streams)
+        replay = any(stream.replayed_s for stream in self._streams)
+        cut = any(stream.cut for stream in self._streams)
+        return [
+            *((row.title, partial(swatch, fill=row.colour)) for row in Row if row in rows),
+            *([(_STREAMS, partial(swatch, fill=_STREAM))] if self._streams else []),
+            *([("standby", partial(swatch, fill=_HATCHED, outline=_STREAM))] if standby else []),
+            *([("replayed to it", partial(swatch, fill=_REPLAY))] if replay else []),
+            *([("stream cut", partial(shape, name="cross", colour=_CUT))] if cut else []),
+            *(
+                (kind.title, partial(shape, name=kind.shape, colour=kind.colour))
+                for kind in MarkKind
+                if kind in kinds
+            ),
+        ]
 
     def _transcript(self, y: float) -> float:
         room = int((self._width - _LEFT - 150) / _CHARACTER)
         for span in self._said:
             y += 20
-            self._rect(24, y - 13, 30, 17, span.row.colour, rounded=True)
+            self.rect(24, y - 13, 30, 17, span.row.colour, rounded=True)
             number = str(self._numbers[id(span)])
-            self._text(39, y, number, size=12, colour="#FFFFFF", anchor="middle")
-            self._text(66, y, _clock(span.start_s, tenths=True), size=12, colour="#555B66")
-            self._text(_LEFT, y, "Caller" if span.row is Row.CALLER else "Bot", size=12)
+            self.text(39, y, number, size=12, colour="#FFFFFF", anchor="middle")
+            self.text(66, y, _clock(span.start_s, tenths=True), size=12, colour="#555B66")
+            self.text(_LEFT, y, "Caller" if span.row is Row.CALLER else "Bot", size=12)
             text = span.label if len(span.label) <= room else f"{span.label[: room - 1]}…"
-            self._text(_LEFT + 62, y, text, size=12)
+            self.text(_LEFT + 62, y, text, size=12)
         return y + 20
 
-    def _rect(
-        self, x: float, y: float, width: float, height: float, fill: str, *, rounded: bool = False
-    ) -> None:
-        place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        self._lines.append(f'<rect {place} fill="{fill}"{' rx="3"' if rounded else ""}/>')
 
-    def _text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        *,
-        size: int,
-        colour: str = _INK,
-        weight: str = "normal",
-        anchor: str = "start",
-        halo: bool = False,
-    ) -> None:
-        look = f'font-size="{size}" fill="{colour}" font-weight="{weight}" text-anchor="{anchor}"'
-        if halo:  # readable where a mark's line passes behind
-            look += ' stroke="#FFFFFF" stroke-width="4" paint-order="stroke"'
-        self._lines.append(f'<text x="{x:.1f}" y="{y:.1f}" {look}>{_safe(text)}</text>')
-
-    def _shape(self, kind: MarkKind, x: float, y: float) -> None:
-        path = _SHAPES[kind.shape]
-        look = f'fill="{kind.colour}" stroke="{kind.colour}" stroke-width="2"'
-        self._lines.append(f'<path transform="translate({x:.1f} {y:.1f})" d="{path}" {look}/>')
-
-
-_FORBIDDEN: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SHAPES: Final = {
-    "triangle": "M-6 -5 L6 -5 L0 6 Z",
-    "square": "M-5 -5 H5 V5 H-5 Z",
-    "diamond": "M0 -7 L6 0 L0 7 L-6 0 Z",
-    "cross": "M-5 -5 L5 5 M5 -5 L-5 5",
-    "circle": "M-5 0 A5 5 0 1 0 5 0 A5 5 0 1 0 -5 0 Z",
-}
-
-
-def _safe(text: str) -> str:
-    """Text as XML may hold it: marked up, and without what XML forbids."""
-    return escape(_FORBIDDEN.sub("", text))
-
-
-def _lanes(spans: Iterable[Span]) -> list[int]:
-    """The lane of each span (sorted by start), so that none lies on another."""
+def _lanes(times: Iterable[tuple[float, float]]) -> list[int]:
+    """The lane of each beginning and end (sorted by beginning), so that none lies on another."""
     free: list[float] = []
     lanes: list[int] = []
-    for span in spans:
-        lane = next((i for i, until in enumerate(free) if until <= span.start_s), len(free))
-        free[lane : lane + 1] = [span.end_s]
+    for begin, end in times:
+        lane = next((i for i, until in enumerate(free) if until <= begin), len(free))
+        free[lane : lane + 1] = [end]
         lanes.append(lane)
     return lanes
+
+
+def _fitting(label: str, width: float) -> str:
+    """As much of a label as a bar has room for."""
+    room = int((width - 8) / _CHARACTER)
+    return label if len(label) <= room else f"{label[: room - 1]}…" if room > 3 else ""
 
 
 def _ticks(length_s: float) -> list[float]:
@@ -323,27 +390,3 @@ def _clock(at_s: float, *, tenths: bool = False) -> str:
     n_tenths = round(at_s * 10)
     clock = f"{n_tenths // 600}:{n_tenths // 10 % 60:02d}"
     return f"{clock}.{n_tenths % 10}" if tenths else clock
-
-
-def write_call_wav(path: Path, caller: bytes, bot: bytes, rate_hz: int) -> None:
-    """A recording of both sides: the caller on the left, the bot on the right.
-
-    Args:
-        path: Where to write; never seen half written.
-        caller: PCM16 mono from the beginning of the call.
-        bot: The same; the shorter one is filled with silence.
-        rate_hz: Of both.
-    """
-    n_samples = max(len(caller), len(bot)) // 2
-    both = bytearray(4 * n_samples)
-    for side, pcm in enumerate((caller, bot)):
-        whole = pcm[: len(pcm) // 2 * 2]
-        for byte in (0, 1):
-            both[2 * side + byte : 2 * len(whole) : 4] = whole[byte::2]
-    unfinished = path.with_name(f"{path.name}.part")
-    with wave.open(str(unfinished), "wb") as recording:
-        recording.setnchannels(2)
-        recording.setsampwidth(2)
-        recording.setframerate(rate_hz)
-        recording.writeframes(both)
-    unfinished.replace(path)

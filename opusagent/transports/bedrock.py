@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
 from aws_sdk_bedrock_runtime.config import AsyncBedrockRuntimeConfig
@@ -132,6 +133,23 @@ class BedrockConnector:
                 f"AWS configuration (AWS_PROFILE, AWS_CONFIG_FILE, AWS_MAX_ATTEMPTS): {error}"
             ) from error
 
+    async def handshake(self, url: str) -> bool:
+        """Whether the connection of a stream to `url` comes up; nothing is asked on it. Bounded.
+
+        It trusts the certificates that streams trust; another TLS library may know others.
+        """
+        parts = urlsplit(url)
+        exchange = Exchange()
+        self._http2.connect(exchange, parts.hostname or "", parts.port or 443)
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                await exchange.connected()
+        except (TimeoutError, TransportError):
+            return False
+        finally:
+            await exchange.close(limit_s=self._limits.close_s)
+        return True
+
     def note(self, failure: TransportError) -> None:
         """Look at why a stream failed: keys that the service refuses are not shown to it again."""
         if classify(failure.code, failure.message).remedy is Remedy.REFRESH:
@@ -163,7 +181,7 @@ class BedrockTransport:
         """Connect and send the request.
 
         Raises:
-            TransportError: `NoCredentials` or `ConnectionLost`.
+            TransportError: `NoCredentials`, `ConnectionLost`, or what the SDK itself fails with.
         """
         self._exchange = exchange = Exchange()
         # Not cut short when we are cancelled: the SDK's own tasks would be left without an owner.
@@ -181,6 +199,10 @@ class BedrockTransport:
                 await exchange.requested()
         except TimeoutError:
             raise TransportError("ConnectionLost", "no connection in time") from None
+        except TransportError:
+            raise
+        except Exception as error:  # the SDK fails as its parts do
+            raise _failure(error) from error
 
     async def head(self) -> None:
         """Wait until the service has accepted the stream.
@@ -195,14 +217,9 @@ class BedrockTransport:
             raise TransportError("NoHead", f"no answer within {self._limits.head_s} s")
         error = self._output.exception()
         if error is not None:
-            # The SDK wraps what is not its own.
-            cause = error if isinstance(error, TransportError) else error.__cause__
-            if isinstance(cause, TransportError):
-                self._connector.note(cause)
-                raise cause
-            failure = TransportError(type(error).__name__, str(error))
+            failure = _failure(error)
             self._connector.note(failure)
-            raise failure from error
+            raise failure
         _, self._receiver = self._output.result()
 
     async def send(self, payload: bytes) -> None:
@@ -253,6 +270,14 @@ class BedrockTransport:
         self._is_ending = True
         if self._exchange is not None:
             await self._exchange.close(limit_s=self._limits.close_s)
+
+
+def _failure(error: BaseException) -> TransportError:
+    """Give what went wrong as ours; the SDK wraps what is not its own."""
+    for known in (error, error.__cause__):
+        if isinstance(known, TransportError):
+            return known
+    return TransportError(type(error).__name__, str(error))
 
 
 def _look_at(done: asyncio.Future[Any]) -> None:

@@ -183,6 +183,10 @@ class Line:
         self.peer.end()
         await self.flush()
 
+    def reports_of(self, event: str) -> list[Report]:
+        """What the bridge reported of one kind."""
+        return [report for report in self.reports if report.event == event]
+
     @property
     def bot_audio_s(self) -> float:
         """Seconds of bot audio so far."""

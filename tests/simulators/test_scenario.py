@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'bsaic'; there are basic"):
+    with pytest.raises(ConfigError, match=r"--scenario: 'bsaic' is none of basic"):
         find_scenario("bsaic")
 
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from opusagent.audio.tones import tone
-from opusagent.clock import SystemClock
+from opusagent.clock import Clock, FakeClock, SystemClock
 from opusagent.errors import TransportError
 from opusagent.models.session_state import Role, Turn
+from opusagent.simulators.brain import ScenarioBrain
+from opusagent.simulators.caller import until
 from opusagent.simulators.faults import parse_fault
+from opusagent.simulators.scenario import find_scenario
 from opusagent.simulators.sonic_service import NovaService, ServicePlan
+from opusagent.simulators.stream_report import StreamReport, load_reports
+from opusagent.simulators.voice import BOT, ToneVoice
 from opusagent.simulators.wire import WireServer
+from opusagent.sonic.peer_brain import Brain
 from opusagent.sonic.reader import BotAudio, SonicEvent, TextHeard
 from opusagent.sonic.stream import SonicConfig, SonicStream
 from opusagent.transports.bedrock import BedrockConnector, BedrockTransport, Limits
@@ -54,10 +61,21 @@ def connector_to(url: str, ca_file: Path) -> BedrockConnector:
 
 
 @asynccontextmanager
-async def wired(tmp_path: Path, plan: ServicePlan = PLAN) -> AsyncIterator[Wired]:
+async def wired(
+    tmp_path: Path,
+    plan: ServicePlan = PLAN,
+    *,
+    brain: Callable[[], Brain] = ToneBrain,
+    ears: ToldEars | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Wired]:
     told: list[tuple[str, int]] = []
     service = NovaService(
-        ToneBrain, ToldEars("Hello."), plan, told=lambda event, stream: told.append((event, stream))
+        brain,
+        ears or ToldEars("Hello."),
+        plan,
+        told=lambda event, stream: told.append((event, stream)),
+        clock=clock,
     )
     ca_file = tmp_path / "ca.pem"
     async with WireServer(service, ca_file=ca_file) as wire:
@@ -184,15 +202,17 @@ def test_a_stream_above_the_quota_is_throttled_until_one_has_ended(tmp_path: Pat
     run_clean(main)
 
 
-def test_a_stream_lives_no_longer_than_its_limit_on_the_services_clock(tmp_path: Path) -> None:
+def test_a_stream_lives_as_long_as_its_limit_on_a_clock_that_runs_faster(tmp_path: Path) -> None:
     async def main() -> None:
         plan = replace(PLAN, timing=replace(QUICK, limit_s=30.0), scale=100.0)
         async with wired(tmp_path, plan) as rig, opened(rig) as client:
-            began = asyncio.get_running_loop().time()
             error = await failure(client)
-            took_s = asyncio.get_running_loop().time() - began
-        assert took_s < 2.0
-        assert error.code == "modelTimeoutException"
+        (report,) = rig.service.reports
+        assert error.code == report.cut == "modelTimeoutException"
+        assert report.head_at is not None
+        assert report.ended_at is not None
+        lived_s = (report.ended_at - report.head_at).total_seconds()
+        assert 0.29 < lived_s < 1.5
 
     run_clean(main)
 
@@ -243,5 +263,167 @@ def test_a_fault_can_be_made_to_strike_now(tmp_path: Path) -> None:
         assert first.record.failure is None
         assert second.record is not None
         assert second.record.failure is not None
+
+    run_clean(main)
+
+
+async def cut_off(rig: Wired, client: Client, pcm: bytes, chunk_s: float = 0.02) -> StreamReport:
+    """Speak in real time until the stream is gone; returns the report of the newest stream."""
+    loop = asyncio.get_running_loop()
+    n_bytes = round(chunk_s * 32_000)
+    began = loop.time()
+    gone = loop.create_task(failure(client))
+    for n, start in enumerate(range(0, len(pcm), n_bytes), start=1):
+        await asyncio.wait((gone,), timeout=max(0.0, began + n * chunk_s - loop.time()))
+        if gone.done():
+            break
+        with suppress(TransportError):
+            await client.transport.send(client.wire.encode_audio(pcm[start : start + n_bytes]))
+    await gone
+    return rig.service.reports[-1]
+
+
+@pytest.mark.parametrize("fault", ["reset", "end", "model-timeout"])
+def test_a_given_stream_is_cut_so_many_seconds_after_its_head(tmp_path: Path, fault: str) -> None:
+    async def main() -> None:
+        faults = [
+            parse_fault(f"{fault}:stream=2:after=0.4"),
+            parse_fault("slow-head:stream=2:seconds=0.3"),
+        ]
+        async with wired(tmp_path, replace(PLAN, faults=faults)) as rig:
+            async with opened(rig) as client:
+                await client.end()
+            async with opened(rig) as client:
+                report = await cut_off(rig, client, bytes(3 * 32_000))
+        first, _ = rig.service.reports
+        assert first.cut == ""
+        assert report.cut in (fault, "modelTimeoutException")
+        assert report.head_at is not None
+        assert report.ended_at is not None
+        assert (report.head_at - report.asked_at).total_seconds() == pytest.approx(0.3)
+        assert 0.39 < (report.ended_at - report.head_at).total_seconds() < 1.5
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("fault", ["reset", "internal"])
+def test_a_stream_is_cut_when_the_caller_is_so_far_into_a_word(tmp_path: Path, fault: str) -> None:
+    async def main() -> None:
+        plan = replace(PLAN, faults=[parse_fault(f"{fault}:into=300")])
+        async with wired(tmp_path, plan) as rig, opened(rig) as client:
+            pcm = bytes(round(0.4 * 16_000) * 2) + tone(300, 2.0, 16_000)
+            report = await cut_off(rig, client, pcm)
+        assert 0.7 <= report.audio_s < 0.8
+        assert report.cut in (fault, "internalServerException")
+
+    run_clean(main)
+
+
+def test_a_cut_in_speech_can_wait_until_a_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        plan = replace(PLAN, faults=[parse_fault("reset:after=0.5:into=100")])
+        async with wired(tmp_path, plan) as rig, opened(rig) as client:
+            word, pause = tone(300, 0.3, 16_000), bytes(round(0.6 * 16_000) * 2)
+            report = await cut_off(rig, client, word + pause + word + pause)
+        assert 1.0 <= report.audio_s < 1.1
+
+    run_clean(main)
+
+
+def test_a_standby_is_told_from_a_live_stream_and_its_replay_is_measured(tmp_path: Path) -> None:
+    history = [Turn(role=Role.USER, text="My name is Ada."), Turn(role=Role.ASSISTANT, text="Ah.")]
+    replayed, live = tone(300, 1.5, 16_000), bytes(round(0.16 * 16_000) * 2)
+
+    async def main() -> None:
+        clock = FakeClock()
+        async with wired(tmp_path, PLAN, clock=clock) as rig:
+            standby = Client(rig.connector.connect())
+            try:
+                await standby.transport.open()
+                standby.wire.open()
+                await standby.flush()
+                await standby.transport.head()
+                opened_at = asyncio.get_running_loop().time()
+                await until(opened_at + 0.3)
+                standby.wire.start_audio(history)
+                await standby.flush()
+                await standby.transport.send(standby.wire.encode_audio(replayed))
+                await standby.transport.send(standby.wire.encode_audio(live))
+                await until(opened_at + 0.5)
+                await standby.transport.send(standby.wire.encode_audio(live))
+                await standby.end()
+            finally:
+                await standby.transport.close()
+            assert await eventually(lambda: rig.service.open_streams == 0)
+            rig.service.save(tmp_path / "record")
+        (report,) = load_reports(tmp_path / "record")
+        assert report == rig.service.reports[0]
+        assert report.head_at is not None
+        assert report.live_at is not None
+        assert report.ended_at is not None
+        assert timedelta(seconds=0.25) < report.live_at - report.head_at < timedelta(seconds=1.5)
+        assert report.asked_at - clock.utcnow() < timedelta(seconds=2)
+        assert report.history == tuple(history)
+        assert report.history_bytes == len("My name is Ada.Ah.")
+        assert 1.3 < report.replayed_s < 1.67
+        assert report.audio_s == pytest.approx(1.5 + 2 * 0.16)
+        assert report.cut == ""
+        bar = report.bar(clock.utcnow(), report.ended_at)
+        assert bar.live_s is not None
+        assert bar.opened_s < bar.live_s < bar.closed_s
+        assert (bar.name, bar.replayed_s, bar.cut) == ("1", report.replayed_s, "")
+
+    run_clean(main)
+
+
+def test_a_refused_stream_leaves_a_report_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        plan = replace(PLAN, faults=[parse_fault("refuse:code=503")])
+        async with wired(tmp_path, plan) as rig:
+            with pytest.raises(TransportError, match="ServiceUnavailable"):
+                async with opened(rig):
+                    pass
+            rig.service.save(tmp_path / "record")
+        (report,) = load_reports(tmp_path / "record")
+        assert report.refused == "ServiceUnavailableException"
+        assert (report.head_at, report.live_at) == (None, None)
+        bar = report.bar(report.asked_at, report.asked_at)
+        assert (bar.opened_s, bar.live_s, bar.closed_s) == (0.0, None, 0.0)
+        assert bar.cut == "ServiceUnavailableException"
+
+    run_clean(main)
+
+
+async def answer_to(rig: Wired, history: Sequence[Turn] = ()) -> str:
+    """What the bot says on a new stream to the next thing that the caller says."""
+    async with opened(rig, history) as client:
+        await client.speak()
+        said = ""
+        async for event in client.events():
+            match event:
+                case TextHeard(role=Role.ASSISTANT, text=text):
+                    said = text
+                    break
+        await client.end()
+    return said
+
+
+def test_a_stream_knows_only_what_it_was_told_on_it_or_given_as_history(tmp_path: Path) -> None:
+    scenario = find_scenario("basic")
+    tells, asks = scenario.phrases["name"], scenario.phrases["ask_name"]
+    history = [
+        Turn(role=Role.USER, text=tells),
+        Turn(role=Role.ASSISTANT, text="Thank you, Alice Miller."),
+    ]
+
+    def brain() -> ScenarioBrain:
+        return ScenarioBrain(scenario, ToneVoice(BOT))
+
+    async def main() -> None:
+        ears = ToldEars(tells, asks)
+        async with wired(tmp_path, brain=brain, ears=ears) as rig:
+            assert await answer_to(rig) == "Thank you, Alice Miller."
+            assert await answer_to(rig) == "I am sorry, I do not know your name."
+            assert await answer_to(rig, history) == "Your name is Alice Miller."
 
     run_clean(main)
