@@ -22,6 +22,7 @@ from opusagent.config import Settings
 from opusagent.errors import TransportError
 from opusagent.footprint import holdings, release
 from opusagent.observability import Metrics, bound
+from opusagent.recording import Recorder, Recordings
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
@@ -80,6 +81,7 @@ class BridgeServer:
         self._metrics = metrics
         self._clock = clock or SystemClock()
         self._at_rest = at_rest
+        self._recordings = _recordings(settings, metrics)
         self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
         self._none_left = asyncio.Event()
@@ -121,6 +123,8 @@ class BridgeServer:
         self._draining = True
         await self._let_go(STOP_S)
         await self._socket_server.stop()
+        if self._recordings is not None:
+            await asyncio.to_thread(self._recordings.close)
         if self._rest is not None:
             self._rest.cancel()
 
@@ -224,6 +228,7 @@ class BridgeServer:
             realtime_websocket=self._sonic,
             session_config=self._plans[name],
             report=reporter.report,
+            recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
         self._begin(conversation_id, _Live(bridge, tenant))
@@ -237,6 +242,14 @@ class BridgeServer:
             self._metrics.calls.labels("bug").inc()
         finally:
             self._end(conversation_id)
+
+    def _recorder(self, conversation_id: str, agent: str) -> Recorder | None:
+        if self._recordings is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self._recordings.begin(
+            conversation_id, agent=agent, at=self._clock.utcnow(), now=now
+        )
 
     def _begin(self, conversation_id: str, live: _Live) -> None:
         self._calls[conversation_id] = live
@@ -273,3 +286,9 @@ class BridgeServer:
     @property
     def _is_full(self) -> bool:
         return len(self._calls) >= self._settings.session_max_concurrent
+
+
+def _recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
+    if not settings.enable_session_recording:
+        return None
+    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)
