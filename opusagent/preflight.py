@@ -12,6 +12,7 @@ from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
 from opusagent.errors import ConfigError
+from opusagent.recording import prepare
 from opusagent.session_storage.opening import StorageSettings
 from opusagent.sonic.profiles import PROFILES, Profile
 from opusagent.transports.bedrock import BedrockConnector
@@ -107,6 +108,12 @@ async def check(settings: Settings) -> list[Finding]:
         findings.append(Finding("agents", True, _and(found)))
     except ConfigError as error:
         findings.append(Finding("agents", False, str(error)))
+    if settings.enable_session_recording:
+        try:
+            prepare(settings.recording_output_dir)
+            findings.append(Finding("recordings", True, str(settings.recording_output_dir)))
+        except ConfigError as error:
+            findings.append(Finding("recordings", False, str(error)))
     credentials = Credentials(utcnow=SystemClock().utcnow)
     try:
         findings.append(Finding("credentials", True, await credentials.check()))

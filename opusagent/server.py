@@ -26,6 +26,7 @@ from opusagent.footprint import holdings, release
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, bound
+from opusagent.recording import Recorder, Recordings
 from opusagent.services.session_manager_service import (
     Refusal,
     Refused,
@@ -102,6 +103,7 @@ class BridgeServer:
         self._sessions = sessions
         self._is_shared = is_shared
         self._at_rest = at_rest
+        self._recordings = _recordings(settings, metrics)
         self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
         self._none_left = asyncio.Event()
@@ -151,6 +153,8 @@ class BridgeServer:
         self._draining = True
         await self._let_go(STOP_S)
         await self._socket_server.stop()
+        if self._recordings is not None:
+            await asyncio.to_thread(self._recordings.close)
         if self._rest is not None:
             self._rest.cancel()
 
@@ -311,6 +315,7 @@ class BridgeServer:
             resume_from=resume_from,
             start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
             report=reporter.report,
+            recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
         self._begin(conversation_id, _Live(bridge, tenant))
@@ -324,6 +329,14 @@ class BridgeServer:
             self._metrics.calls.labels("bug").inc()
         finally:
             self._end(conversation_id)
+
+    def _recorder(self, conversation_id: str, agent: str) -> Recorder | None:
+        if self._recordings is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self._recordings.begin(
+            conversation_id, agent=agent, at=self._clock.utcnow(), now=now
+        )
 
     def _begin(self, conversation_id: str, live: _Live) -> None:
         self._calls[conversation_id] = live
@@ -360,3 +373,9 @@ class BridgeServer:
     @property
     def _is_full(self) -> bool:
         return len(self._calls) >= self._settings.session_max_concurrent
+
+
+def _recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
+    if not settings.enable_session_recording:
+        return None
+    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)

@@ -73,12 +73,15 @@ def test_each_thing_that_is_missing_is_said_in_words(
     settings = Settings(
         agent_config_dir=tmp_path / "nowhere",
         aws_endpoint_url_bedrock_runtime="https://localhost:1",
+        enable_session_recording=True,
+        recording_output_dir=Path(__file__) / "recordings",
     )
     findings = asyncio.run(check(settings))
     assert "AGENT_CONFIG_DIR" in found(findings, "agents").found
+    assert "RECORDING_OUTPUT_DIR" in found(findings, "recordings").found
     assert "AWS_ACCESS_KEY_ID" in found(findings, "credentials").found
     assert "localhost:1 cannot be reached" in found(findings, "Bedrock").found
-    assert [finding.ok for finding in findings] == [True, False, False, False]
+    assert [finding.ok for finding in findings] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize(

@@ -382,6 +382,8 @@ class Call:
             "session resumed",
             where=where,
             away_ms=None if away_s is None else round(away_s * 1000),
+            caller_format=state.media_format,
+            play_format=state.play_format,
             history_items=len(state.conversation_history),
             resumed_count=state.resumed_count,
         )

@@ -199,6 +199,7 @@ def new_line(
     plan: CallPlan = PLAN,
     tool: Tool | None = None,
     caller: CallerTransport | None = None,
+    report: Callable[[Report], None] | None = None,
 ) -> Line:
     """A bridge with a phone at its end, not running yet."""
     loop = asyncio.get_running_loop()
@@ -214,7 +215,7 @@ def new_line(
         Call(plan, ambient=ambient),
         caller=caller or bridge_end,
         sonic=services,
-        report=reports.append,
+        report=report or reports.append,
         save=saves.append,
         tool=tool,
     )
