@@ -7,6 +7,7 @@ OpusAgentError
 ├── NoCommonFormat           the two sides share no media format; the call is refused in words
 ├── TransportError           a socket or AWS failed; becomes an input of the call
 ├── StorageUnavailable       the session store failed; the call goes on, resume is degraded
+├── SessionUnreadable        a stored session is damaged, or sealed with a key that is not here
 ├── SessionFenced            another process owns this session now
 └── ToolError                becomes a tool result; never ends a call
 """
@@ -66,6 +67,21 @@ class TransportError(OpusAgentError):
 
 class StorageUnavailable(OpusAgentError):
     """The session store cannot be reached or does not answer in time."""
+
+
+class SessionUnreadable(OpusAgentError):
+    """A stored session cannot be read; it cannot be resumed either.
+
+    Attributes:
+        damaged: Whether the record itself is broken. False: it may be sound, but is sealed with a key
+            that this process was not given.
+        owner_epoch: What the record's epoch is, as far as that could be read; else 0.
+    """
+
+    def __init__(self, why: str, *, damaged: bool, owner_epoch: int = 0) -> None:
+        super().__init__(why)
+        self.damaged = damaged
+        self.owner_epoch = owner_epoch
 
 
 class SessionFenced(OpusAgentError):

@@ -28,7 +28,15 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opusagent.config import Settings
 
-__all__ = ["Metrics", "Topic", "bound", "configure_logging"]
+__all__ = ["NAMED_LOGGERS", "Metrics", "Topic", "bound", "configure_logging", "named_logger"]
+
+NAMED_LOGGERS: Final = (
+    "session_manager_service",
+    "memory_session_storage",
+    "redis_session_storage",
+    "file_session_storage",
+)
+"""Standard-library loggers under names that users know; `setLevel` works on each while we run."""
 
 
 class Topic(enum.StrEnum):
@@ -83,6 +91,27 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for name in NAMED_LOGGERS:
+        logging.getLogger(name).setLevel(settings.log_level)
+
+
+def named_logger(name: str) -> Any:
+    """A structlog logger whose lines go through `logging.getLogger(name)`, so by its level.
+
+    Its lines carry no private fields, so none are dropped here.
+    """
+    return structlog.wrap_logger(
+        logging.getLogger(name),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+    )
 
 
 def bound(**fields: object) -> AbstractContextManager[Any]:

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import enum
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+)
 
 SCHEMA_VERSION = 1
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _from_hex(value: object) -> object:
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+type Moment = Annotated[datetime, AfterValidator(_with_zone)]
+"""A time with its zone; one that came without is taken for UTC."""
+type HexBytes = Annotated[
+    bytes, BeforeValidator(_from_hex), PlainSerializer(bytes.hex, when_used="json")
+]
+"""Bytes, written as hexadecimal digits in JSON."""
 
 
 class SessionStatus(enum.StrEnum):
@@ -65,8 +89,8 @@ class FunctionCall(BaseModel):
     arguments: str
     status: ToolStatus = ToolStatus.RUNNING
     result: dict[str, JsonValue] | None = None
-    started_at: datetime
-    ended_at: datetime | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
 
 
 class ConversationItem(BaseModel):
@@ -76,30 +100,62 @@ class ConversationItem(BaseModel):
 
     type: Literal["input", "output"]
     text: str
-    at: datetime | None = None
+    at: Moment | None = None
     interrupted: bool = False
 
 
+class StreamSwitch(BaseModel):
+    """One replacement of the model's stream."""
+
+    model_config = ConfigDict(extra="allow")
+
+    at: Moment
+    reason: str
+
+
 class SessionState(BaseModel):
-    """The whole state of one conversation. Round-trips through JSON; unknown fields are kept."""
+    """The whole state of one conversation. Round-trips through JSON; unknown fields are kept.
+
+    Stored data of another schema version is refused on reading: it cannot be resumed.
+    """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     conversation_id: str
     session_id: str | None = None
     bridge_type: str = "audiocodes"
+    tenant: str = ""
+    """Name of the token that began it; only that tenant may resume it."""
+
     bot_name: str = "voice-bot"
     caller: str = "unknown"
     media_format: str = "raw/lpcm16"
     play_format: str = "raw/lpcm16_24"
+    agent: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the model was told at the start: prompt, voice, tools. As the agent's own JSON."""
+
     status: SessionStatus = SessionStatus.INITIATED
-    created_at: datetime
-    last_activity: datetime
-    resumed_count: int = 0
+    created_at: Moment
+    last_activity: Moment
+    resumed_count: Annotated[int, Field(ge=0)] = 0
     owner: str = ""
-    owner_epoch: int = 0
+    owner_epoch: Annotated[int, Field(ge=0)] = 0
+    """The fencing token: only the owner with the highest one may write."""
+
     conversation_history: list[ConversationItem] = Field(default_factory=list)
+    current_turn: Annotated[int, Field(ge=0)] = 0
     function_calls: list[FunctionCall] = Field(default_factory=list)
+    stream_switches: list[StreamSwitch] = Field(default_factory=list)
+    variables: dict[str, JsonValue] = Field(default_factory=dict)
+    """Key-value state that tools may set."""
+
+    audio_buffer: list[HexBytes] = Field(default_factory=list)
+    """Caller speech that was not answered before a planned hand-over: 16 kHz mono 16-bit PCM."""
+    audio_metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    error_count: Annotated[int, Field(ge=0)] = 0
+    last_error: str | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
     schema_version: Literal[1] = 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +170,14 @@ class SessionState(BaseModel):
             pydantic.ValidationError: If the data is no session of this schema version.
         """
         return cls.model_validate(data)
+
+    def update_activity(self, now: datetime) -> None:
+        """Note that something happened in the conversation."""
+        self.last_activity = now
+
+    def increment_resume_count(self) -> None:
+        """Note that the caller's line came back."""
+        self.resumed_count += 1
 
     def is_expired(self, now: datetime, max_age_seconds: float = 3600) -> bool:
         """Whether nothing has happened for `max_age_seconds`."""
