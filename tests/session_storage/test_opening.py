@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opusagent.errors import ConfigError
+from opusagent.session_storage.opening import StorageSettings, open_storage
+
+
+def test_without_settings_sessions_stay_in_this_process() -> None:
+    assert not StorageSettings().outlives_us
+    assert open_storage(StorageSettings()).get_stats() == {
+        "storage_type": "memory",
+        "sessions": 0,
+        "max_sessions": 10_000,
+        "evicted": 0,
+    }
+
+
+def test_a_directory_means_files_and_a_url_means_redis(tmp_path: Path) -> None:
+    files = StorageSettings(session_store_dir=tmp_path)
+    assert files.outlives_us
+    assert open_storage(files).get_stats()["storage_type"] == "file"
+    both = StorageSettings(session_store_dir=tmp_path, redis_url="redis://:pw@h:1", redis_db=2)
+    assert both.outlives_us
+    stats = open_storage(both).get_stats()
+    assert stats["storage_type"] == "redis"
+    assert stats["url"] == "redis://h:1/2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (StorageSettings(redis_url="mysql://h"), "REDIS_URL"),
+        (StorageSettings(redis_url="redis+cluster://h", redis_db=1), "REDIS_URL"),
+        (StorageSettings(session_encryption_keys="short"), "SESSION_ENCRYPTION_KEYS"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: StorageSettings, key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        open_storage(settings)
+
+
+def test_settings_show_no_secret() -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    settings = StorageSettings(
+        redis_url="redis://:hunter2@h", redis_password="hunter3", session_encryption_keys=key
+    )
+    assert "hunter" not in repr(settings)
+    assert key not in repr(settings)
+
+
+def test_redis_py_is_not_loaded_where_there_is_no_redis() -> None:
+    program = (
+        "import sys\n"
+        "from opusagent.session_storage.opening import StorageSettings, open_storage\n"
+        "open_storage(StorageSettings())\n"
+        "print('redis' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "False\n"
