@@ -1,0 +1,1 @@
+"""What stands between calls and the store of sessions."""
