@@ -26,15 +26,15 @@ from opusagent.observability import named_logger
 from opusagent.session_storage import Hold, SessionStorage
 from opusagent.session_storage.codec import Codec
 from opusagent.session_storage.envelope import Envelope, Watchers
-from opusagent.session_storage.redis_client import ConnectOptions, connect
+from opusagent.session_storage.redis_client import UNDER_REPAIR, ConnectOptions, connect
 from opusagent.session_storage.redis_url import RedisTarget, parse_redis_url
 
 __all__ = ["RedisSessionStorage"]
 
 _log = named_logger("redis_session_storage")
 
-_TROUBLE: Final = (RedisError, RedisClusterException, OSError, LookupError)
-"""`TimeoutError` is an `OSError`; redis-py's cluster client may look up a slot that it has lost."""
+_TROUBLE: Final = (RedisError, RedisClusterException, OSError, *UNDER_REPAIR)
+"""`TimeoutError` is an `OSError`."""
 PING_EVERY_S: Final = 1.0
 """A quiet subscription is asked for a sign of life this often."""
 _SILENT_PINGS: Final = 3

@@ -442,6 +442,32 @@ async def test_a_cluster_spreads_sessions_and_every_node_tells_of_a_claim(tmp_pa
 
 
 @running
+async def test_a_cluster_that_is_looked_at_again_under_load_answers_everybody(
+    tmp_path: Path,
+) -> None:
+    with valkey.cluster(tmp_path) as servers, contextlib.ExitStack() as stack:
+        killers: list[Any] = [stack.enter_context(server.client()) for server in servers]
+        async with opened(f"redis+cluster://127.0.0.1:{servers[0].port}") as storage:
+            written = 0
+
+            async def write(number: int) -> None:
+                nonlocal written
+                for turn in range(60):
+                    data = {"turn": turn}
+                    await works_again(functools.partial(storage.store_session, f"c{number}", data))
+                    written += 1
+                    if written % 100 == 0:
+                        for killer in killers:
+                            killer.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(30):
+                    tasks.create_task(write(number))
+            for number in range(30):
+                assert await storage.retrieve_session(f"c{number}") == {"turn": 59}
+
+
+@running
 async def test_a_bound_counts_the_sessions_of_every_node(tmp_path: Path) -> None:
     with valkey.cluster(tmp_path) as servers:
         url = f"redis+cluster://127.0.0.1:{servers[0].port}"
