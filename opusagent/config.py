@@ -45,6 +45,8 @@ NOVA_HISTORY_BYTES = 40_000
 """What Nova Sonic takes as history of one prompt (Nova 2 user guide, chat history)."""
 NOVA_TEXT_BYTES = 1_000
 """What Nova Sonic takes as one text of a history (Nova 2 user guide, chat history)."""
+STREAM_LIMIT_S = 480.0
+"""Age at which Bedrock ends a stream (Nova 2 user guide: eight minutes)."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -171,6 +173,33 @@ class Settings(BaseSettings):
         10.0, gt=0, le=12, description="caller audio kept for replay, at most 12"
     )
 
+    # Past the eight minutes
+    session_limit_seconds: float = Field(
+        STREAM_LIMIT_S, gt=0, description="age at which Bedrock ends a stream"
+    )
+    transition_threshold_seconds: float = Field(
+        360.0, gt=0, description="age of a stream at which the next one is prepared"
+    )
+    audio_start_timeout_seconds: float = Field(
+        100.0, ge=0, description="how long after that a good moment to change is waited for"
+    )
+    next_session_ready_timeout_seconds: float = Field(
+        30.0, gt=0, description="a next stream that is not open by then is replaced"
+    )
+    deaf_after_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="a stream silent so long after the caller spoke is replaced; 0: never",
+    )
+
+    # Recordings
+    enable_session_recording: bool = Field(
+        default=False, description="record every call: sound, events, transcript"
+    )
+    recording_output_dir: Path = Field(
+        Path("session_recordings"), description="where recordings go, a folder for each call"
+    )
+
     # How a call behaves
     agent_config_dir: Path = Field(
         Path("config/agents"), description="one TOML file per agent; botName picks it"
@@ -213,6 +242,12 @@ class Settings(BaseSettings):
             tokens.append(self.bridge_token.get_secret_value())
         if len(set(tokens)) != len(tokens):
             raise ValueError("BRIDGE_TOKENS: each name needs a token of its own")
+        if self.transition_threshold_seconds > self.oldest_stream_seconds:
+            raise ValueError(
+                f"TRANSITION_THRESHOLD_SECONDS: at most {self.oldest_stream_seconds:g} with "
+                f"SESSION_LIMIT_SECONDS {self.session_limit_seconds:g}, "
+                f"not {self.transition_threshold_seconds:g}"
+            )
         return self
 
     @classmethod
@@ -241,6 +276,11 @@ class Settings(BaseSettings):
     def history_text_bytes(self) -> int:
         """How long one text of the history is on the wire, at most what Nova Sonic takes."""
         return min(self.max_single_message_bytes, NOVA_TEXT_BYTES)
+
+    @property
+    def oldest_stream_seconds(self) -> float:
+        """Age by which a stream has been replaced: 10 s before its limit, a tenth before a short one."""
+        return self.session_limit_seconds - min(10.0, self.session_limit_seconds / 10)
 
     @property
     def admin_is_local(self) -> bool:
@@ -295,6 +335,10 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"MAX_CHAT_HISTORY_BYTES: Nova Sonic takes {NOVA_HISTORY_BYTES}; that is used")
     if settings.max_single_message_bytes > NOVA_TEXT_BYTES:
         found.append(f"MAX_SINGLE_MESSAGE_BYTES: Nova Sonic takes {NOVA_TEXT_BYTES}; that is used")
+    if settings.session_limit_seconds > STREAM_LIMIT_S:
+        found.append(f"SESSION_LIMIT_SECONDS: Bedrock ends a stream after {STREAM_LIMIT_S:g} s")
+    if settings.enable_session_recording:
+        found.append(f"Every call is recorded in {settings.recording_output_dir}")
     if settings.log_private:
         found.append("LOG_PRIVATE is on: the log holds callers' words and numbers")
     return found

@@ -174,6 +174,10 @@ class _Known:
 
 _LATENCY_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _CALL_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0, 480.0, 900.0, 1800.0, 3600.0)
+_SWITCH_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_AGE_S: Final = (30.0, 60.0, 120.0, 240.0, 360.0, 400.0, 440.0, 460.0, 470.0, 480.0)
+_ITEMS: Final = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+_HISTORY_BYTES: Final = (0.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 4e4)
 
 
 class Metrics:
@@ -214,6 +218,42 @@ class Metrics:
         self._stream_failures = self._counter(
             "stream_failures", "Streams that failed.", "code", "remedy"
         )
+        self.switches = self._counter(
+            "stream_switches",
+            "Streams replaced before their limit, by what made the moment.",
+            "reason",
+        )
+        self.stream_age_at_switch = self._histogram(
+            "stream_age_at_switch_seconds", "Age of streams when they were replaced.", _AGE_S
+        )
+        self.switch_seconds = self._histogram(
+            "switch_seconds",
+            "From the decision to the first live audio on a new stream.",
+            _SWITCH_S,
+        )
+        self.transition_seconds = self._counter(
+            "transition_seconds",
+            "The sum of these; divided by call_seconds_sum it is the share of calls in transition.",
+        )
+        self.gap_seconds = self._histogram(
+            "stream_gap_seconds", "In which no stream heard the caller, at each change.", _SWITCH_S
+        )
+        self.history_items = self._histogram(
+            "history_items", "Texts that a new stream was told of the conversation.", _ITEMS
+        )
+        self.history_bytes = self._histogram(
+            "history_bytes", "Their length in UTF-8 bytes.", _HISTORY_BYTES
+        )
+        self.history_trimmed = self._counter(
+            "history_items_trimmed", "Texts left out of a history because it was full."
+        )
+        self.standbys = self._counter("standbys", "Standby streams asked for.", "cause")
+        self._standby_failures = self._counter(
+            "standby_failures", "Standby streams that could not be had or broke.", "code", "remedy"
+        )
+        self.streams_deaf = self._counter(
+            "streams_deaf", "Streams given up because nothing came from them, or no sound.", "kind"
+        )
         self.tokens = self._counter("tokens", "Tokens that Bedrock reported.", "kind")
         self.tool_calls = self._counter("tool_calls", "Tool calls, by how they ended.", "status")
 
@@ -222,6 +262,10 @@ class Metrics:
         )
         self.replayed_seconds = self._counter(
             "replayed_seconds", "Caller audio replayed to a new stream."
+        )
+        self.recordings = self._counter("recordings", "Recordings of calls.", "status")
+        self.recording_dropped_bytes = self._counter(
+            "recording_dropped_bytes", "Sound and events that a recording had no room for."
         )
         self._unknown_messages = self._counter(
             "unknown_messages", "Messages of a type that we do not know.", "wire", "type"
@@ -240,6 +284,11 @@ class Metrics:
         """Count a stream that failed with the peer's `code`, by what was done about it."""
         label, _ = self._known.label("failure", code)
         self._stream_failures.labels(label, remedy).inc()
+
+    def standby_failed(self, code: str, remedy: str) -> None:
+        """Count a standby that failed with the peer's `code`, by what was done about it."""
+        label, _ = self._known.label("failure", code)
+        self._standby_failures.labels(label, remedy).inc()
 
     def snapshot(self) -> dict[str, float | dict[str, float]]:
         """Every number now, for `/stats`: by name, and where there are labels by label.

@@ -117,6 +117,13 @@ def test_an_unknown_key_in_the_file_is_an_error(text: str, words: str, tmp_path:
         ("aws_endpoint_url_bedrock_runtime", "https://u:p@x", ["https://HOST[:PORT]"]),
         ("aws_ca_bundle", "/no/such.pem", ["does not point to a file", "'/no/such.pem'"]),
         ("barge_in", "perhaps", ["boolean", "'perhaps'"]),
+        ("audio_buffer_duration_seconds", "13", ["less than or equal to 12", "'13'"]),
+        ("transition_threshold_seconds", "0", ["greater than 0"]),
+        ("next_session_ready_timeout_seconds", "0", ["greater than 0"]),
+        ("audio_start_timeout_seconds", "-1", ["greater than or equal to 0"]),
+        ("session_limit_seconds", "nan", ["finite"]),
+        ("deaf_after_seconds", "-1", ["greater than or equal to 0"]),
+        ("log_transitions", "maybe", ["--log-transitions", "boolean"]),
     ],
 )
 def test_a_wrong_value_names_key_value_and_what_is_allowed(
@@ -185,6 +192,47 @@ def test_what_nova_cannot_take_is_cut_to_its_limit_with_a_warning() -> None:
     said = " ".join(warnings(settings))
     assert "MAX_CHAT_HISTORY_BYTES" in said
     assert "MAX_SINGLE_MESSAGE_BYTES" in said
+
+
+def test_the_defaults_are_those_of_the_session_continuation_sample() -> None:
+    settings = load()
+    assert settings.transition_threshold_seconds == 360
+    assert settings.audio_start_timeout_seconds == 100
+    assert settings.next_session_ready_timeout_seconds == 30
+    assert settings.audio_buffer_duration_seconds == 10
+    assert settings.session_limit_seconds == 480
+    assert settings.recording_output_dir == Path("./session_recordings")
+    assert not settings.enable_session_recording  # unlike the sample: this is a telephone
+
+
+def test_the_sample_s_setting_for_tests_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSITION_THRESHOLD_SECONDS", "10")
+    monkeypatch.setenv("AUDIO_BUFFER_DURATION_SECONDS", "10")
+    settings = load()
+    assert settings.transition_threshold_seconds == 10
+    assert settings.audio_buffer_duration_seconds == 10
+
+
+@pytest.mark.parametrize(("limit", "oldest"), [(480, 470), (90, 81), (100, 90), (20, 18)])
+def test_a_threshold_that_leaves_no_time_before_the_limit_is_refused_in_words(
+    limit: float, oldest: float
+) -> None:
+    times = {"session_limit_seconds": limit, "transition_threshold_seconds": oldest}
+    assert load(times).oldest_stream_seconds == oldest
+    with pytest.raises(ConfigError) as caught:
+        load(times | {"transition_threshold_seconds": oldest + 0.5})
+    assert str(caught.value) == (
+        f"TRANSITION_THRESHOLD_SECONDS: at most {oldest} with SESSION_LIMIT_SECONDS {limit}, "
+        f"not {oldest + 0.5}"
+    )
+
+
+def test_a_limit_beyond_bedrock_s_and_a_recording_are_pointed_out() -> None:
+    plain = {"bridge_token": "x"}
+    (said,) = warnings(load(plain | {"session_limit_seconds": 600}))
+    assert said == "SESSION_LIMIT_SECONDS: Bedrock ends a stream after 480 s"
+    (said,) = warnings(load(plain | {"enable_session_recording": "true"}))
+    assert said == "Every call is recorded in session_recordings"
 
 
 def test_a_bridge_without_a_token_warns() -> None:

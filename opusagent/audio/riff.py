@@ -8,7 +8,16 @@ from typing import Final
 
 from opusagent.audio.formats import Encoding, MediaFormat
 
-__all__ = ["ALAW_TAG", "MULAW_TAG", "PCM_TAG", "Wav", "header_length", "read_wav", "stream_header"]
+__all__ = [
+    "ALAW_TAG",
+    "MULAW_TAG",
+    "PCM_TAG",
+    "Wav",
+    "header_length",
+    "pcm_header",
+    "read_wav",
+    "stream_header",
+]
 
 PCM_TAG: Final = 1
 ALAW_TAG: Final = 6
@@ -74,6 +83,16 @@ def stream_header(media_format: MediaFormat) -> bytes:
             fmt,
             struct.pack("<4sI", b"data", _UNKNOWN_SIZE),
         )
+    )
+
+
+def pcm_header(rate_hz: int, *, channels: int, n_bytes: int) -> bytes:
+    """The 44 bytes before `n_bytes` of 16-bit PCM. More than the format can say (4 GiB) reads as its most."""
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", min(n_bytes + 36, _UNKNOWN_SIZE), b"WAVE", b"fmt ", 16),
+        *(PCM_TAG, channels, rate_hz, rate_hz * channels * 2, channels * 2, 16),
+        *(b"data", min(n_bytes, _UNKNOWN_SIZE)),
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
 from collections.abc import Callable
 
 from opusagent.bridges.base_bridge import BaseBridge, Tool
 from opusagent.call.call import Ambient, Call
-from opusagent.call.events import Report
+from opusagent.call.events import CallOutcome, Record, RecordSilence, Report
 from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.models.session_state import SessionState
+from opusagent.recording import Recorder
 from opusagent.transports import CallerTransport, SonicConnector
 
 
@@ -25,6 +27,7 @@ class AudioCodesBridge(BaseBridge):
         report: Takes what is worth a log line and a count.
         save: Takes each new state of the session.
         tool: Runs a tool.
+        recorder: Takes what the call sounds like and reports, where it is recorded.
         clock: The calendar.
     """
 
@@ -37,6 +40,7 @@ class AudioCodesBridge(BaseBridge):
         report: Callable[[Report], None],
         save: Callable[[SessionState], None] | None = None,
         tool: Tool | None = None,
+        recorder: Recorder | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Prepare the call; `run` carries it."""
@@ -47,4 +51,43 @@ class AudioCodesBridge(BaseBridge):
             random=random.random,
         )
         call = Call(plan, ambient=ambient)
-        super().__init__(call, caller=caller, sonic=sonic, report=report, save=save, tool=tool)
+        super().__init__(
+            call,
+            caller=caller,
+            sonic=sonic,
+            report=report if recorder is None else _both(report, recorder),
+            save=save,
+            tool=tool,
+            record=None if recorder is None else _into(recorder),
+        )
+        self._recorder = recorder
+
+    async def run(self, *first: str | bytes) -> CallOutcome:
+        """Carry the call to its end, and end its recording.
+
+        Args:
+            first: Messages that were read from the websocket already.
+        """
+        outcome = None
+        try:
+            outcome = await super().run(*first)
+        finally:
+            if self._recorder is not None:
+                self._recorder.close(outcome, _now())
+        return outcome
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _both(report: Callable[[Report], None], recorder: Recorder) -> Callable[[Report], None]:
+    def tell(what: Report) -> None:
+        report(what)
+        recorder.report(what, _now())
+
+    return tell
+
+
+def _into(recorder: Recorder) -> Callable[[Record | RecordSilence], None]:
+    return lambda effect: recorder.sound(effect, _now())

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from opusagent.audio.convert import load_wav
-from opusagent.call.plan import CallPlan, Recording
+from opusagent.call.plan import CallPlan, ContinuationPolicy, Recording
 from opusagent.config import Settings
 from opusagent.models.agent import Agent
 
@@ -28,6 +28,14 @@ def make_plan(settings: Settings, name: str, agent: Agent) -> CallPlan:
         dtmf_pause_s=settings.dtmf_pause_seconds,
         speech_threshold_rms=settings.speech_threshold_rms,
         audio_buffer_s=settings.audio_buffer_duration_seconds,
+        continuation=ContinuationPolicy(
+            transition_threshold_s=settings.transition_threshold_seconds,
+            audio_start_timeout_s=settings.audio_start_timeout_seconds,
+            next_session_ready_timeout_s=settings.next_session_ready_timeout_seconds,
+            limit_s=settings.session_limit_seconds,
+        ),
+        deaf_after_s=settings.deaf_after_seconds,
+        record=settings.enable_session_recording,
         max_history_bytes=settings.history_bytes,
         max_part_bytes=settings.history_text_bytes,
     )

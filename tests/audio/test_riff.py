@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opusagent.audio.formats import Encoding, MediaFormat
-from opusagent.audio.riff import header_length, read_wav, stream_header
+from opusagent.audio.riff import header_length, pcm_header, read_wav, stream_header
 
 WAV = [one for one in MediaFormat if one.is_wav]
 
@@ -52,3 +52,18 @@ def test_more_bytes_never_change_what_was_known(tail: bytes, n: int) -> None:
     data = b"RIFF\0\0\0\0WAVE" + tail
     early = header_length(data[:n])
     assert early is None or early == header_length(data)
+
+
+def test_a_header_with_its_size_is_what_the_standard_library_writes() -> None:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(2)
+        writer.setsampwidth(2)
+        writer.setframerate(24_000)
+        writer.writeframes(bytes(400))
+    assert pcm_header(24_000, channels=2, n_bytes=400) == file.getvalue()[:44]
+
+
+def test_a_sound_longer_than_the_format_can_say_still_has_a_header() -> None:
+    header = pcm_header(24_000, channels=2, n_bytes=2**33)
+    assert read_wav(header + b"abcd").samples == b"abcd"
