@@ -263,6 +263,18 @@ class Metrics:
         self.replayed_seconds = self._counter(
             "replayed_seconds", "Caller audio replayed to a new stream."
         )
+        self.recoveries = self._counter(
+            "session_recoveries", "Callers who came back, by what became of it.", "outcome"
+        )
+        self.session_load_seconds = self._histogram(
+            "session_load_seconds", "Taking a session up from the store.", _SWITCH_S
+        )
+        self.session_saves = self._counter(
+            "session_saves", "Writes of sessions to the store.", "outcome"
+        )
+        self.session_save_seconds = self._histogram(
+            "session_save_seconds", "From an event to its being stored.", _SWITCH_S
+        )
         self.recordings = self._counter("recordings", "Recordings of calls.", "status")
         self.recording_dropped_bytes = self._counter(
             "recording_dropped_bytes", "Sound and events that a recording had no room for."
@@ -273,6 +285,20 @@ class Metrics:
         self.broken_messages = self._counter(
             "broken_messages", "Messages that break their protocol; dropped.", "wire"
         )
+
+    def saved(self, outcome: str, seconds: float) -> None:
+        """Count a write of a session: `ok`, `failed` (to be tried again) or `fenced`."""
+        self.session_saves.labels(outcome).inc()
+        if outcome == "ok":
+            self.session_save_seconds.observe(seconds)
+
+    def loaded(self, seconds: float) -> None:
+        """Note how long it took to take a session up."""
+        self.session_load_seconds.observe(seconds)
+
+    def recovery(self, outcome: str) -> None:
+        """Count a caller who came back: `resumed`, or why not."""
+        self.recoveries.labels(outcome).inc()
 
     def unknown_message(self, wire: str, message_type: str) -> bool:
         """Count a message of unknown type; true the first time, which is when to log it."""

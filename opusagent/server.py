@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from opusagent.agents.files import AgentDirectory
 from opusagent.audiocodes import messages
-from opusagent.audiocodes.codec import dump, parse
+from opusagent.audiocodes.codec import dump
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
+from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsense
 from opusagent.bridges.planning import make_plan
 from opusagent.bridges.reporting import Reporter
 from opusagent.call.events import Drain
+from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
-from opusagent.errors import RemoteProtocolError, TransportError
+from opusagent.errors import TransportError
 from opusagent.footprint import holdings, release
+from opusagent.models.agent import Agent
+from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, bound
+from opusagent.recording import Recorder, Recordings
+from opusagent.services.session_manager_service import (
+    Refusal,
+    Refused,
+    Resumed,
+    SessionManagerService,
+)
 from opusagent.transports import CallerTransport, SonicConnector
+from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
 
 _log = structlog.get_logger("opusagent.server")
 
-DRAIN_MARGIN_S = 3.0
-"""How long before `DRAIN_SECONDS` are over the last calls are let go."""
+RESERVE_S = 3.0
+"""How long before `DRAIN_SECONDS` are over the last call is."""
+
+LET_GO_S = 8.0
+"""What a call may take to end once it is let go: 7 s where a socket and a stream do not react, 8 s where
+VoiceAI Connect was asked to hang up and still has to say that it did."""
+
+FLUSH_S = 1.0
+"""What the last states may take to be stored."""
+
+STOP_S = 3.0
+"""What calls may take to end when the process ends at once."""
+
+RESUMED_FACTOR = 2
+"""How far above `SESSION_MAX_CONCURRENT` callers who come back are taken."""
 
 REST_S = 1.0
 """How long after the last call memory is given back, unless another call has begun."""
@@ -48,6 +75,10 @@ class BridgeServer:
         agents: Who answers.
         sonic: Makes streams to Nova Sonic.
         metrics: The process's counts.
+        sessions: Keeps the states of calls; None where nothing is kept.
+        is_shared: Whether another process can take up what is kept.
+        clock: The calendar, and what calls are measured by.
+        at_rest: Called a moment after the last call, at a time when it disturbs nobody.
     """
 
     def __init__(
@@ -57,7 +88,10 @@ class BridgeServer:
         sonic: SonicConnector,
         metrics: Metrics,
         *,
+        sessions: SessionManagerService | None = None,
+        is_shared: bool = False,
         clock: Clock | None = None,
+        at_rest: Callable[[], None] = release,
     ) -> None:
         """Prepare; nothing is bound before `start`."""
         self._settings = settings
@@ -66,12 +100,17 @@ class BridgeServer:
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()
+        self._sessions = sessions
+        self._is_shared = is_shared
+        self._at_rest = at_rest
+        self._recordings = _recordings(settings, metrics)
+        self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
         self._none_left = asyncio.Event()
         self._none_left.set()
         self._draining = False
         self._socket_server = WebSocketServer(
-            self._serve,
+            self.serve,
             host=settings.bridge_host,
             port=settings.bridge_port,
             tokens=settings.tenants(),
@@ -79,8 +118,10 @@ class BridgeServer:
             tls_cert=settings.bridge_tls_cert,
             tls_key=settings.bridge_tls_key,
         )
-        self.bedrock_problem: str | None = None
+        self.bedrock_problem: Problem | None = None
         """Why Bedrock cannot be reached, as far as is known."""
+        self.store_problem: str | None = None
+        """Why sessions cannot be stored, as far as is known."""
 
     async def start(self) -> int:
         """Listen; returns the port.
@@ -91,21 +132,36 @@ class BridgeServer:
         return await self._socket_server.start()
 
     async def drain(self) -> None:
-        """Refuse new calls, let those under way run on, let go of the last shortly before time is up."""
+        """Refuse new calls, and let go of those under way so that another process takes them up.
+
+        What the bot is saying is heard first. Where nobody could take a call up, calls run on while
+        there is time. All are over `RESERVE_S` before `DRAIN_SECONDS` are.
+        """
         self._draining = True
         _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
-        bound_s = max(self._settings.drain_seconds - DRAIN_MARGIN_S, 0.0)
-        await self._wait_for_calls(bound_s)
-        for live in tuple(self._calls.values()):
-            live.bridge.step(Drain())
-        await self._wait_for_calls(DRAIN_MARGIN_S)
+        time_s = max(self._settings.drain_seconds - RESERVE_S, 0.0)
+        run_on_s = max(time_s - LET_GO_S, 0.0)
+        if self._is_shared:
+            await self._let_go(run_on_s, after_s=run_on_s)
+        await self._wait_for_calls(0.0 if self._is_shared else run_on_s)
+        await self._let_go(min(time_s, LET_GO_S))
+        if self._sessions is not None:
+            await self._sessions.flush(FLUSH_S)
 
     async def stop(self) -> None:
         """Close the listener and whatever is still open, bounded."""
-        for live in tuple(self._calls.values()):
-            live.bridge.step(Drain())
-        await self._wait_for_calls(DRAIN_MARGIN_S)
+        self._draining = True
+        await self._let_go(STOP_S)
         await self._socket_server.stop()
+        if self._recordings is not None:
+            await asyncio.to_thread(self._recordings.close)
+        if self._rest is not None:
+            self._rest.cancel()
+
+    async def _let_go(self, seconds: float, *, after_s: float = 0.0) -> None:
+        for live in tuple(self._calls.values()):
+            live.bridge.step(Drain(after_s))
+        await self._wait_for_calls(seconds)
 
     def abort(self) -> None:
         """Cut every caller's socket at once."""
@@ -122,6 +178,8 @@ class BridgeServer:
             reasons.append(f"at capacity: {len(self._calls)} calls (SESSION_MAX_CONCURRENT)")
         if self.bedrock_problem is not None:
             reasons.append(f"Bedrock: {self.bedrock_problem}")
+        if self.store_problem is not None and not self._settings.ready_without_store:
+            reasons.append(f"session store: {self.store_problem}")
         return reasons
 
     def stats(self) -> dict[str, Any]:
@@ -131,62 +189,119 @@ class BridgeServer:
             "capacity": self._settings.session_max_concurrent,
             "draining": self._draining,
             "agents": list(self._agents.names),
-            "storage_type": "memory",
+            **({} if self._sessions is None else self._sessions.facts()),
             **holdings(),
         }
 
     # One socket
 
-    async def _serve(self, caller: CallerTransport, tenant: str) -> None:
-        """Read the first message of a socket and carry its call, if it asks for one."""
+    async def serve(self, caller: CallerTransport, tenant: str) -> None:
+        """Find out what a socket is for, and carry its call if it asks for one."""
+        handshake = Handshake(caller)
         try:
             async with asyncio.timeout(self._settings.handshake_timeout_seconds):
-                first = await self._first_message(caller)
+                first = await handshake.request()
         except TimeoutError:
-            self._metrics.calls_refused.labels("handshake_timeout").inc()
-            await caller.close(1008, "no session.initiate came")
+            if handshake.validated:  # all that was wanted
+                await caller.close(1000, "validated")
+            else:
+                self._metrics.calls_refused.labels("handshake_timeout").inc()
+                await caller.close(1008, "no session.initiate came")
             return
-        except (RemoteProtocolError, TransportError) as error:
-            _log.warning("socket refused", error=str(error))
-            self._metrics.calls_refused.labels("broken_handshake").inc()
-            await caller.close(1002, "the first message is none of the Bot API's")
+        except TransportError:
             return
-        if first is None:
-            return
-        text, message = first
+        match first:
+            case None:
+                pass
+            case Nonsense():
+                _log.warning("socket refused", reason="no message of the Bot API came")
+                self._metrics.calls_refused.labels("broken_handshake").inc()
+                await caller.close(1002, "no message of the Bot API came")
+            case BrokenRequest(got):
+                await self._refuse(caller, "broken_handshake", f"this cannot be read: {got}")
+            case Asked(text, message):
+                await self._answer(caller, tenant, text, message)
+
+    async def _answer(
+        self,
+        caller: CallerTransport,
+        tenant: str,
+        text: str | bytes,
+        message: messages.SessionInitiate | messages.SessionResume,
+    ) -> None:
         if isinstance(message, messages.SessionResume):
-            await self._refuse(caller, "unknown_session", "the conversation is not known here")
+            await self._resume(caller, tenant, text, message)
         elif self._draining:  # upgraded just before
             await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
             await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
+            await self._refuse(caller, "no_bedrock", "the model cannot be reached")
         elif message.conversation_id in self._calls:
             await self._refuse(caller, "duplicate", "this conversation is under way already")
         else:
             await self._carry(caller, tenant, text, message)
 
-    async def _first_message(
-        self, caller: CallerTransport
-    ) -> tuple[str | bytes, messages.SessionInitiate | messages.SessionResume] | None:
-        """What the socket is for; validations and messages of unknown type on the way are answered or passed over."""
-        while (text := await caller.recv()) is not None:
-            match parse(text):
-                case messages.SessionInitiate() | messages.SessionResume() as message:
-                    return text, message
-                case messages.ConnectionValidate():
-                    _log.info("connection validated")
-                    await caller.send(dump(messages.ConnectionValidated()))
-        return None
+    async def _resume(
+        self,
+        caller: CallerTransport,
+        tenant: str,
+        text: str | bytes,
+        message: messages.SessionResume,
+    ) -> None:
+        """Give a caller who comes back her conversation: from this process, or from the store."""
+        live = self._calls.get(message.conversation_id)
+        if live is not None and live.tenant == tenant:
+            self._metrics.recovery("resumed")
+            await live.bridge.attach(caller, text)
+        elif live is not None:
+            await self._refuse(caller, "unknown_session", Refused(Refusal.FOREIGN).words)
+        elif self._draining:  # not refused: she would be hung up on
+            await caller.close(1012, "service restart")
+        elif len(self._calls) >= RESUMED_FACTOR * self._settings.session_max_concurrent:
+            await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif self._sessions is None:
+            await self._refuse(caller, "unknown_session", Refused(Refusal.UNKNOWN).words)
+        else:
+            match await self._sessions.take_up(message.conversation_id, tenant=tenant):
+                case Resumed(state):
+                    await self._carry(caller, tenant, text, message, resume_from=state)
+                case Refused(reason=Refusal.FOREIGN) as refused:
+                    await self._refuse(caller, "unknown_session", refused.words)
+                case Refused() as refused if self._settings.on_unknown_session == "refuse":
+                    await self._refuse(caller, "unknown_session", refused.words)
+                case Refused(reason):
+                    _log.warning("started afresh", reason=reason)
+                    await self._carry(caller, tenant, text, message)
+
+    def _plan_for(self, bot_name: str, stored: SessionState | None) -> tuple[str, CallPlan]:
+        """Who answers; who answered before goes on, as she was, whatever has become of her file."""
+        name, agent = self._agents.pick(bot_name)
+        if stored is None or not stored.agent:
+            return name, self._plans[name]
+        name = str(stored.metadata.get("agent", name))
+        try:
+            agent = Agent.model_validate(stored.agent)
+            return name, make_plan(self._settings, name, agent)
+        except (ValidationError, OSError, ValueError) as error:
+            _log.warning("the stored agent cannot be used", agent=name, problem=str(error))
+            return self._agents.pick(name)[0], self._plans[self._agents.pick(name)[0]]
 
     async def _carry(
         self,
         caller: CallerTransport,
         tenant: str,
         text: str | bytes,
-        message: messages.SessionInitiate,
+        message: messages.SessionInitiate | messages.SessionResume,
+        *,
+        resume_from: SessionState | None = None,
     ) -> None:
         conversation_id = message.conversation_id
-        name, _ = self._agents.pick(message.bot_name or "")
+        if isinstance(message, messages.SessionInitiate):
+            bot_name = message.bot_name or ""
+        else:
+            bot_name = "" if resume_from is None else resume_from.bot_name
+        name, plan = self._plan_for(bot_name, resume_from)
         context = {"conversation_id": conversation_id, "agent": name}
         if tenant:
             context["tenant"] = tenant
@@ -194,13 +309,16 @@ class BridgeServer:
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=self._sonic,
-            session_config=self._plans[name],
+            session_config=plan,
+            session_storage=self._sessions,
+            tenant=tenant,
+            resume_from=resume_from,
+            start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
             report=reporter.report,
+            recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
-        self._calls[conversation_id] = _Live(bridge, tenant)
-        self._none_left.clear()
-        self._metrics.calls_active.set(len(self._calls))
+        self._begin(conversation_id, _Live(bridge, tenant))
         began = self._clock.monotonic()
         try:
             with bound(**context):
@@ -210,16 +328,30 @@ class BridgeServer:
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
         finally:
-            del self._calls[conversation_id]
-            self._metrics.calls_active.set(len(self._calls))
-            if not self._calls:
-                self._none_left.set()
-                asyncio.get_running_loop().call_later(REST_S, self._rest)
+            self._end(conversation_id)
 
-    def _rest(self) -> None:
-        """Give memory back at a moment when nobody can notice."""
+    def _recorder(self, conversation_id: str, agent: str) -> Recorder | None:
+        if self._recordings is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self._recordings.begin(
+            conversation_id, agent=agent, at=self._clock.utcnow(), now=now
+        )
+
+    def _begin(self, conversation_id: str, live: _Live) -> None:
+        self._calls[conversation_id] = live
+        self._none_left.clear()
+        self._metrics.calls_active.set(len(self._calls))
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def _end(self, conversation_id: str) -> None:
+        del self._calls[conversation_id]
+        self._metrics.calls_active.set(len(self._calls))
         if not self._calls:
-            release()
+            self._none_left.set()
+        if not self._calls and not self._draining:
+            self._rest = asyncio.get_running_loop().call_later(REST_S, self._at_rest)
 
     async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
         """Answer with `session.error`, so that the tenant's fail-over runs."""
@@ -241,3 +373,9 @@ class BridgeServer:
     @property
     def _is_full(self) -> bool:
         return len(self._calls) >= self._settings.session_max_concurrent
+
+
+def _recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
+    if not settings.enable_session_recording:
+        return None
+    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)

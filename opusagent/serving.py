@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 
 import structlog
@@ -11,18 +12,32 @@ from opusagent.admin import AdminServer
 from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, effective, warnings
+from opusagent.errors import ConfigError
 from opusagent.footprint import settle
 from opusagent.observability import Metrics, configure_logging
-from opusagent.preflight import bedrock_url
+from opusagent.preflight import (
+    bedrock_problem,
+    make_connector,
+    model_doubts,
+    storage_settings,
+    voice_doubts,
+)
 from opusagent.server import BridgeServer
+from opusagent.services.session_manager_service import SessionManagerService
+from opusagent.session_storage.opening import open_storage
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
-from opusagent.transports.reachability import why_unreachable
+from opusagent.transports.reachability import Problem
 
 _log = structlog.get_logger("opusagent.serving")
 
 PROBE_EVERY_S = 30.0
 """How often a TLS handshake looks whether Bedrock is there: cheap, and no stream is opened."""
+
+ASK_EVERY_S = 5.0
+"""How often the store of sessions is written, read and cleared of it again."""
+
+_BEDROCK_KEYS = "AWS_ENDPOINT_URL_BEDROCK_RUNTIME, AWS_CA_BUNDLE"
 
 EXIT_OK = 0
 EXIT_AT_ONCE = 130
@@ -34,7 +49,9 @@ async def serve(settings: Settings) -> int:
     Prints `READY ws://HOST:PORT admin http://HOST:PORT` once calls are taken.
 
     Raises:
-        ConfigError: If it cannot work: an agent's file, a port in use, no credentials.
+        ConfigError: If it cannot work: an agent's file, a port in use, no credentials, a Bedrock whose
+            certificate is not trusted or that does not speak HTTP/2. One that cannot be reached now
+            may be reached later: the bridge starts and says that it is not ready.
     """
     configure_logging(settings)
     _log.info("settings", **effective(settings))
@@ -43,27 +60,47 @@ async def serve(settings: Settings) -> int:
     clock = SystemClock()
     credentials = Credentials(utcnow=clock.utcnow)
     _log.info("credentials", found=await credentials.check())
-    connector = BedrockConnector(
-        region=settings.aws_region,
-        model_id=settings.bedrock_model_id,
-        credentials=credentials,
-        utcnow=clock.utcnow,
-        endpoint=settings.aws_endpoint_url_bedrock_runtime,
-        ca_file=settings.aws_ca_bundle,
-    )
+    connector = make_connector(settings, credentials)
     await connector.prepare()
     metrics = Metrics()
     agents = AgentDirectory.load(settings.agent_config_dir)
-    server = BridgeServer(settings, agents, connector, metrics, clock=clock)
-    server.bedrock_problem = await _probe(settings)
+    for sentence in model_doubts(settings) + voice_doubts(settings, agents):
+        _log.warning(sentence)
+    kept_in = storage_settings(settings)
+    storage = open_storage(kept_in, clock=clock)
+    if not kept_in.outlives_us:
+        _log.warning("REDIS_URL is not set: a call cannot be taken up by another process")
+    sessions = SessionManagerService(
+        storage,
+        session_ttl=settings.session_ttl,
+        keep_ended=settings.keep_ended_sessions,
+        clock=clock,
+        meter=metrics,
+    )
+    server = BridgeServer(
+        settings,
+        agents,
+        connector,
+        metrics,
+        sessions=sessions,
+        is_shared=kept_in.outlives_us,
+        clock=clock,
+    )
+    server.bedrock_problem = await _probe(settings, connector)
+    if server.bedrock_problem is not None and server.bedrock_problem.lasts:
+        raise ConfigError(f"{_BEDROCK_KEYS}: {server.bedrock_problem}")
     admin = AdminServer(settings, server, metrics)
     admin_port = admin.bind()
     port = await server.start()
     stop, at_once = _on_signals()
     settle()
+    await sessions.start()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(admin.run())
-        prober = tasks.create_task(_keep_probing(settings, server))
+        probers = [
+            tasks.create_task(_keep_probing(settings, server, connector)),
+            tasks.create_task(_keep_asking(server, sessions)),
+        ]
         scheme = "wss" if settings.bridge_tls_cert else "ws"
         print(
             f"READY {scheme}://{settings.bridge_host}:{port}"
@@ -75,12 +112,14 @@ async def serve(settings: Settings) -> int:
         second = tasks.create_task(at_once.wait())
         await asyncio.wait((drained, second), return_when=asyncio.FIRST_COMPLETED)
         code = EXIT_OK if drained.done() else EXIT_AT_ONCE
-        for task in (drained, second, prober):
+        for task in (drained, second, *probers):
             task.cancel()
         if code == EXIT_AT_ONCE:
             server.abort()
         await server.stop()
         admin.stop()
+    await sessions.stop()
+    await storage.close()
     return code
 
 
@@ -97,18 +136,34 @@ def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:
     return first, second
 
 
-async def _probe(settings: Settings) -> str | None:
-    problem = await why_unreachable(bedrock_url(settings), ca_file=settings.aws_ca_bundle)
+async def _probe(settings: Settings, connector: BedrockConnector) -> Problem | None:
+    problem = await bedrock_problem(settings, connector)
     if problem is not None:
-        _log.warning("Bedrock cannot be reached", problem=problem)
+        _log.warning("Bedrock cannot be reached", problem=problem.words)
     return problem
 
 
-async def _keep_probing(settings: Settings, server: BridgeServer) -> None:
+async def _keep_asking(server: BridgeServer, sessions: SessionManagerService) -> None:
+    """Look after the store of sessions: calls go on without it, but must not come in unnoticed."""
+    never = asyncio.Event()
+    while True:
+        health = await sessions.health_check()
+        problem = None if health["status"] == "healthy" else str(health["error"])
+        if problem != server.store_problem:
+            _log.warning("session store", problem=problem)
+            server.store_problem = problem
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_EVERY_S):
+                await never.wait()
+
+
+async def _keep_probing(
+    settings: Settings, server: BridgeServer, connector: BedrockConnector
+) -> None:
     never = asyncio.Event()
     while True:
         try:
             async with asyncio.timeout(PROBE_EVERY_S):
                 await never.wait()
         except TimeoutError:
-            server.bedrock_problem = await _probe(settings)
+            server.bedrock_problem = await _probe(settings, connector)

@@ -1,12 +1,15 @@
 import asyncio
+import gc
+import platform
 import socket
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from opusagent.footprint import defer, holdings
+from opusagent.footprint import defer, holdings, release
 
 
 @pytest.fixture
@@ -84,3 +87,40 @@ def test_the_sdks_other_http_client_is_not_loaded_with_the_bridge() -> None:
         [sys.executable, "-c", words], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "False"
+
+
+def test_what_only_the_collector_can_free_is_freed_at_rest() -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gc.disable()
+    try:
+        gone = weakref.ref(Ring())
+        assert gone() is not None
+        release()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is free")
+def test_free_memory_goes_back_to_the_system_at_rest() -> None:
+    words = """
+from pathlib import Path
+from opusagent.footprint import release
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+blocks = [bytes(1000) for _ in range(100_000)]
+del blocks[:-1]  # the last one lies on top and pins the rest
+before = resident_mb()
+release()
+print(before - resident_mb())
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, check=True
+    )
+    assert float(found.stdout) > 50

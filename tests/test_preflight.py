@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from opusagent.agents.files import AgentDirectory
+from opusagent.clock import SystemClock
 from opusagent.config import Settings
-from opusagent.preflight import Finding, bedrock_url, check
+from opusagent.preflight import (
+    Finding,
+    bedrock_problem,
+    bedrock_url,
+    check,
+    make_connector,
+    model_doubts,
+    voice_doubts,
+)
+from opusagent.simulators.wire import WireServer
+from opusagent.transports.credentials import Credentials
+from tests.call.driver import SILENT_AGENT
 from tests.transports.rig import Scripted, serving
 
 pytestmark = pytest.mark.integration
@@ -60,12 +73,94 @@ def test_each_thing_that_is_missing_is_said_in_words(
     settings = Settings(
         agent_config_dir=tmp_path / "nowhere",
         aws_endpoint_url_bedrock_runtime="https://localhost:1",
+        enable_session_recording=True,
+        recording_output_dir=Path(__file__) / "recordings",
     )
     findings = asyncio.run(check(settings))
     assert "AGENT_CONFIG_DIR" in found(findings, "agents").found
+    assert "RECORDING_OUTPUT_DIR" in found(findings, "recordings").found
     assert "AWS_ACCESS_KEY_ID" in found(findings, "credentials").found
     assert "localhost:1 cannot be reached" in found(findings, "Bedrock").found
-    assert [finding.ok for finding in findings] == [True, False, False, False]
+    assert [finding.ok for finding in findings] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "doubt"),
+    [
+        ({}, None),
+        ({"bedrock_model_id": "us.amazon.nova-2-sonic-v1:0"}, None),
+        ({"bedrock_model_id": "amazon.nova-2-5-sonic-v1:0", "aws_region": "eu-west-3"}, None),
+        ({"bedrock_model_id": "amazon.nova-lite-v1:0"}, "BEDROCK_MODEL_ID: amazon.nova-lite-v1:0"),
+        ({"aws_region": "eu-west-3"}, "AWS_REGION: amazon.nova-2-sonic-v1:0"),
+        (
+            {
+                "aws_region": "eu-west-3",
+                "aws_endpoint_url_bedrock_runtime": "https://localhost:8443",
+            },
+            None,
+        ),
+    ],
+)
+def test_a_model_or_region_that_nobody_has_heard_of_is_a_doubt(
+    settings: dict[str, str], doubt: str | None
+) -> None:
+    found = model_doubts(Settings(**settings))  # type: ignore[arg-type]
+    assert len(found) == (doubt is not None)
+    assert not found or found[0].startswith(str(doubt))
+
+
+def test_a_voice_that_the_model_does_not_have_is_a_doubt() -> None:
+    greta = SILENT_AGENT.model_copy(update={"voice": "greta"})
+    agents = AgentDirectory({"default": SILENT_AGENT, "german": greta})
+    (doubt,) = voice_doubts(Settings(), agents)
+    assert "german" in doubt
+    assert "greta" in doubt
+    assert voice_doubts(Settings(bedrock_model_id="amazon.nova-sonic-v1:0"), agents) == []
+    assert voice_doubts(Settings(bedrock_model_id="new-one"), agents) == []
+
+
+def test_doubts_are_said_and_fail_no_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_keys(monkeypatch)
+    (tmp_path / "default.toml").write_text('system_prompt = "x"\nvoice = "nobody"\n')
+
+    async def main() -> list[Finding]:
+        async with serving(tmp_path, Scripted()) as rig:
+            return await check(
+                Settings(
+                    agent_config_dir=tmp_path,
+                    aws_endpoint_url_bedrock_runtime=rig.server.url,
+                    aws_ca_bundle=rig.ca_file,
+                )
+            )
+
+    findings = asyncio.run(main())
+    assert all(finding.ok for finding in findings)
+    assert "the voice nobody" in found(findings, "agents").found
+
+
+def test_a_certificate_that_streams_trust_is_no_problem_whatever_python_thinks(
+    tmp_path: Path,
+) -> None:
+    """Where Python was built elsewhere, it looks for the system's certificates in a wrong place."""
+
+    async def main() -> None:
+        async with serving(tmp_path, Scripted()) as rig:
+            url = rig.server.url
+            knows_nobody = Settings(aws_endpoint_url_bedrock_runtime=url)
+            problem = await bedrock_problem(knows_nobody, rig.connector())
+            assert problem is None
+            (tmp_path / "other.pem").write_bytes(WireServer(Scripted()).ca_pem)
+            trusts_others = Settings(
+                aws_endpoint_url_bedrock_runtime=url, aws_ca_bundle=tmp_path / "other.pem"
+            )
+            connector = make_connector(trusts_others, Credentials(utcnow=SystemClock().utcnow))
+            problem = await bedrock_problem(trusts_others, connector)
+            assert problem is not None
+            assert problem.lasts
+            assert "not trusted" in problem.words
+        assert rig.service.requests == []
+
+    asyncio.run(main())
 
 
 def test_bedrock_is_where_the_region_is_unless_a_setting_says_otherwise() -> None:

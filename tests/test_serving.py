@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 import uvloop
 
 from opusagent.processes import Child, ProcessFailed
@@ -153,6 +155,38 @@ def test_a_bridge_without_bedrock_starts_and_says_why_it_is_not_ready(tmp_path: 
         assert ready.status_code == 503
         assert "cannot be reached" in ready.json()["reasons"][0]
         assert child.returncode == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("fault", ["authority", "protocol"])
+def test_a_bridge_whose_bedrock_can_never_be_reached_does_not_start(
+    tmp_path: Path, fault: str
+) -> None:
+    async def main() -> None:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        trusted = trustme.CA() if fault == "authority" else authority
+        context.set_alpn_protocols(["h2"] if fault == "authority" else ["http/1.1"])
+        ca_file = tmp_path / "ca.pem"
+        trusted.cert_pem.write_to_path(str(ca_file))
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+
+        async with await asyncio.start_server(accept, "localhost", 0, ssl=context) as server:
+            url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+            aws = {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": url, "AWS_CA_BUNDLE": str(ca_file)}
+            variables = environ(tmp_path, **aws, LOG_LEVEL="ERROR")
+            log: list[str] = []
+            async with Child("opusagent", "serve", environ=variables, log=log.append) as child:
+                with pytest.raises(ProcessFailed):
+                    await child.ready()
+        assert child.returncode == 2
+        (line,) = log
+        assert "AWS_CA_BUNDLE" in line
+        assert ("not trusted" if fault == "authority" else "HTTP/2") in line
 
     run(main)
 

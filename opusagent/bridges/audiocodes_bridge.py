@@ -6,14 +6,17 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from opusagent.bridges.base_bridge import BaseBridge, Tool
 from opusagent.call.call import Ambient, Call
-from opusagent.call.events import CallOutcome, Record, RecordSilence, Report
+from opusagent.call.events import CallOutcome, Fenced, Record, RecordSilence, Report
 from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.models.session_state import SessionState
 from opusagent.recording import Recorder
+from opusagent.services.saver import Held
+from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.transports import CallerTransport, SonicConnector
 
 
@@ -25,7 +28,10 @@ class AudioCodesBridge(BaseBridge):
         realtime_websocket: Makes the streams to Nova Sonic.
         session_config: The agent and the settings of the line.
         report: Takes what is worth a log line and a count.
-        save: Takes each new state of the session.
+        session_storage: Keeps each new state of the session; None where nothing is kept.
+        tenant: Whose session it is.
+        resume_from: The session as it was stored, if the caller comes back to it.
+        start_afresh: Whether a caller who comes back to an unknown session gets a new one.
         tool: Runs a tool.
         recorder: Takes what the call sounds like and reports, where it is recorded.
         clock: The calendar.
@@ -38,7 +44,10 @@ class AudioCodesBridge(BaseBridge):
         realtime_websocket: SonicConnector,
         session_config: CallPlan,
         report: Callable[[Report], None],
-        save: Callable[[SessionState], None] | None = None,
+        session_storage: SessionManagerService | None = None,
+        tenant: str = "",
+        resume_from: SessionState | None = None,
+        start_afresh: bool = False,
         tool: Tool | None = None,
         recorder: Recorder | None = None,
         clock: Clock | None = None,
@@ -50,15 +59,19 @@ class AudioCodesBridge(BaseBridge):
             utcnow=(clock or SystemClock()).utcnow,
             random=random.random,
         )
-        call = Call(plan, ambient=ambient)
+        call = Call(plan, ambient=ambient, resume_from=resume_from, start_afresh=start_afresh)
+        self._tenant = tenant
+        self._stored = resume_from
+        self._held: Held | None = None
         super().__init__(
             call,
             caller=caller,
             sonic=sonic,
             report=report if recorder is None else _both(report, recorder),
-            save=save,
+            save=None if session_storage is None else partial(self._keep, session_storage),
             tool=tool,
             record=None if recorder is None else _into(recorder),
+            lead_s=plan.play_lead_s,
         )
         self._recorder = recorder
 
@@ -74,7 +87,19 @@ class AudioCodesBridge(BaseBridge):
         finally:
             if self._recorder is not None:
                 self._recorder.close(outcome, _now())
+            if self._held is not None:
+                self._held.release()
         return outcome
+
+    def _keep(self, storage: SessionManagerService, state: SessionState) -> None:
+        if self._held is None:
+            self._held = storage.hold(
+                state.conversation_id,
+                tenant=self._tenant,
+                stored=self._stored,
+                on_fenced=lambda: self.step(Fenced()),
+            )
+        self._held.put(state)
 
 
 def _now() -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import assert_never
@@ -17,10 +16,12 @@ from pydantic import JsonValue
 from opusagent.audio.tail import AudioTail
 from opusagent.audiocodes.codec import dump
 from opusagent.audiocodes.messages import SessionError
+from opusagent.audiocodes.outbox import Outbox
 from opusagent.bridges.sonic_pipe import SonicPipe
 from opusagent.call.call import Call
 from opusagent.call.events import (
     AudioToSonic,
+    CallerAttached,
     CallerLost,
     CallInput,
     CallOutcome,
@@ -50,10 +51,14 @@ from opusagent.sonic.failures import classify
 from opusagent.transports import CallerTransport, SonicConnector
 
 END_S = 4.0
-"""How long the streams of a call that is over may take to end; each bounds itself to less."""
+"""How long the streams of a call that is over may take to end, and its last texts to be sent. Together
+with the closing of the socket, 3 s, it is all that a call takes after its end."""
 
-MAX_UNSENT_BYTES = 4 * 1024 * 1024
-"""A caller's socket that leaves this much unread is taken for dead: some minutes of paced audio."""
+UNSENT_S = 5.0
+"""A caller's socket that leaves this much bot audio unread, besides its lead, is taken for dead."""
+
+TEXT_BYTES_PER_S = 64_000
+"""Of bot audio at most: 16-bit samples at 24 kHz in base64. At slower rates the same is more seconds."""
 
 BACKLOG_S = 12.0
 """Caller audio that may wait for a stream: the whole replay ring and a little more. It waits only while
@@ -73,6 +78,7 @@ class BaseBridge:
         save: Takes each new state of the session; must not block.
         tool: Runs a tool; without one every tool fails.
         record: Takes what is recorded of the call; must not block.
+        lead_s: How far bot audio runs ahead of real time, in seconds.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class BaseBridge:
         save: Callable[[SessionState], None] | None = None,
         tool: Tool | None = None,
         record: Callable[[Record | RecordSilence], None] | None = None,
+        lead_s: float = 0.3,
     ) -> None:
         """Prepare; nothing happens before `run`."""
         self._call = call
@@ -97,8 +104,10 @@ class BaseBridge:
         self._loop = asyncio.get_running_loop()
         self._pipes: dict[StreamId, SonicPipe] = {}
         self._opened_at: dict[StreamId, float] = {}
-        self._outbox: deque[ToCaller | HangUpSocket] = deque()
-        self._unsent_bytes = 0
+        self._outbox = Outbox()
+        self._left = asyncio.Event()  # set once the present websocket is not ours any more
+        self._max_unsent = round((UNSENT_S + lead_s) * TEXT_BYTES_PER_S)
+        self._closing: HangUpSocket | None = None
         self._to_send = asyncio.Event()
         self._finished: asyncio.Future[CallOutcome] = self._loop.create_future()
         self._tasks: asyncio.TaskGroup
@@ -116,23 +125,52 @@ class BaseBridge:
         async with asyncio.TaskGroup() as self._tasks:
             for text in first:
                 self.step(FromCaller(text))
-            reader = self._tasks.create_task(self._read_caller())
-            writer = self._tasks.create_task(self._write_caller())
+            self._serve_caller()
             try:
                 outcome = await asyncio.shield(self._finished)
             finally:
-                reader.cancel()
+                self._reader.cancel()
                 self._disarm()
                 for task in tuple(self._running_tools):
                     task.cancel()
-                await self._end_streams()
-                self._to_send.set()
-                await asyncio.wait((writer,), timeout=END_S)
-                writer.cancel()
+                await self._see_out(self._writer)
                 if not self._finished.done() or self._finished.exception() is not None:
                     await self._apologise()
                 await self._caller.close()
+                self._left.set()
         return outcome
+
+    async def attach(self, caller: CallerTransport, text: str | bytes) -> None:
+        """Go on with the caller on another websocket; returns when that is not needed any more.
+
+        Args:
+            caller: The new websocket; the one before loses, whatever its state.
+            text: The message that was read from it already.
+        """
+        left = asyncio.Event()
+        if not self._finished.done():
+            self._reader.cancel()
+            self._writer.cancel()
+            self._tasks.create_task(self._caller.close(1000, "resumed on another socket"))
+            self._left.set()
+            self._caller, self._left = caller, left
+            self._outbox.clear()
+            self.step(CallerAttached(text))
+            self._serve_caller()
+            await left.wait()
+
+    def _serve_caller(self) -> None:
+        self._reader = self._tasks.create_task(self._read_caller(self._caller))
+        self._writer = self._tasks.create_task(self._write_caller(self._caller))
+
+    async def _see_out(self, writer: asyncio.Task[None]) -> None:
+        """Let the streams end and the last texts leave, side by side."""
+        for pipe in self._pipes.values():
+            pipe.finish()
+        self._to_send.set()
+        _, late = await asyncio.wait((writer, *self._streams), timeout=END_S)
+        for task in late:
+            task.cancel()
 
     async def _apologise(self) -> None:
         """A bug ended the call: say so in the Bot API's words, so that the tenant's fail-over runs."""
@@ -144,6 +182,8 @@ class BaseBridge:
         self._run_all(self._call.handle(event, self._loop.time()))
 
     def _run_all(self, effects: list[Effect]) -> None:
+        if texts := [effect.text for effect in effects if isinstance(effect, ToCaller)]:
+            self._send(texts)
         for effect in effects:
             self._run(effect)
         self._rearm()
@@ -152,8 +192,11 @@ class BaseBridge:
         match effect:
             case AudioToSonic() | ControlToSonic() | OpenStream() | CloseStream():
                 self._run_on_stream(effect)
-            case ToCaller() | HangUpSocket():
-                self._send(effect)
+            case ToCaller():
+                pass  # sent already: all texts of a step go together
+            case HangUpSocket():
+                self._closing = effect
+                self._to_send.set()
             case RunTool(call):
                 self._spawn_tool(call)
             case Save(state):
@@ -172,39 +215,38 @@ class BaseBridge:
 
     # The caller
 
-    async def _read_caller(self) -> None:
-        while (text := await self._caller.recv()) is not None:
+    async def _read_caller(self, caller: CallerTransport) -> None:
+        while (text := await caller.recv()) is not None:
             self.step(FromCaller(text))
-        self.step(CallerLost())
+        self._lose(caller)
 
-    async def _write_caller(self) -> None:
+    async def _write_caller(self, caller: CallerTransport) -> None:
         try:
             while True:
-                while self._outbox:
-                    match self._outbox.popleft():
-                        case ToCaller(text):
-                            self._unsent_bytes -= len(text)
-                            await self._caller.send(text)
-                        case HangUpSocket(code, reason):
-                            await self._caller.close(code, reason)
-                            return
+                while (text := self._outbox.take()) is not None:
+                    await caller.send(text)
+                if self._closing is not None:
+                    await caller.close(self._closing.code, self._closing.reason)
+                    return
                 if self._finished.done():
                     return
                 self._to_send.clear()
                 await self._to_send.wait()
         except TransportError:
             # The reader learns of it as well; whoever is first tells the core.
+            self._lose(caller)
+
+    def _lose(self, caller: CallerTransport) -> None:
+        """A websocket is gone; one that was replaced is nobody's loss."""
+        if caller is self._caller:
             self.step(CallerLost())
 
-    def _send(self, effect: ToCaller | HangUpSocket) -> None:
-        self._outbox.append(effect)
-        if isinstance(effect, ToCaller):
-            self._unsent_bytes += len(effect.text)
-            if self._unsent_bytes > MAX_UNSENT_BYTES:
-                self._outbox.clear()
-                self._unsent_bytes = 0
-                self._report(Report("caller does not read"))
-                self._loop.call_soon(self.step, CallerLost())
+    def _send(self, texts: list[str]) -> None:
+        self._outbox.put(texts)
+        if self._outbox.size > self._max_unsent:
+            self._outbox.clear()
+            self._report(Report("caller does not read"))
+            self._loop.call_soon(self._lose, self._caller)
         self._to_send.set()
 
     # The streams
@@ -248,20 +290,13 @@ class BaseBridge:
                 age_s = round(self._loop.time() - began, 3)
                 self._report(Report("stream closed", {"stream": stream, "age_s": age_s}))
 
-    def _opened(self, stream: StreamId) -> None:
-        self._opened_at[stream] = self._loop.time()
-        self.step(StreamOpened(stream))
+    def _opened(self, stream: StreamId, expires_in_s: float | None) -> None:
+        now = self._loop.time()
+        self._opened_at[stream] = now
+        self.step(StreamOpened(stream, None if expires_in_s is None else now + expires_in_s))
 
     def _lost(self, stream: StreamId, error: TransportError) -> None:
         self.step(StreamLost(stream, classify(error.code, error.message)))
-
-    async def _end_streams(self) -> None:
-        for pipe in self._pipes.values():
-            pipe.finish()
-        if self._streams:
-            _, late = await asyncio.wait(tuple(self._streams), timeout=END_S)
-            for task in late:
-                task.cancel()
 
     # Tools
 
@@ -278,6 +313,9 @@ class BaseBridge:
                 result = await self._tool(call)
             except ToolError as error:
                 result = {"error": str(error)}
+            except Exception:  # noqa: BLE001 - somebody else's code: the call goes on without it
+                self._report(Report("tool crashed", {"name": call.name}))
+                result = {"error": f"{call.name} failed"}
         self.step(ToolFinished(call, result))
 
     # The timer

@@ -82,13 +82,20 @@ class Call:
         plan: The agent and the settings of the line.
         ambient: Ids, calendar and chance.
         resume_from: The conversation as another process left it, if the caller comes back to it here.
+        start_afresh: Whether a caller who comes back to an unknown conversation gets a new one.
     """
 
     def __init__(
-        self, plan: CallPlan, *, ambient: Ambient, resume_from: SessionState | None = None
+        self,
+        plan: CallPlan,
+        *,
+        ambient: Ambient,
+        resume_from: SessionState | None = None,
+        start_afresh: bool = False,
     ) -> None:
         """Wait for the first message."""
         self._resume_from = resume_from
+        self._start_afresh = start_afresh
         self._detached_at = 0.0
         self._fenced = False
         self._drain_by: float | None = None
@@ -318,6 +325,16 @@ class Call:
             self._resume_here(event, now)
         elif self._resume_from is not None and self._phase is Phase.WAITING:
             self._resume_stored(self._resume_from, event, now)
+        elif self._start_afresh and self._phase is Phase.WAITING:
+            self._report("started afresh")
+            asked = phone_events.SessionRequested(
+                conversation_id=event.conversation_id,
+                caller="",
+                bot_name="",
+                offered=event.offered,
+                expects_audio=True,
+            )
+            self._session_requested(asked, now)
         else:
             self._refuse("the conversation is not known here", now)
 
@@ -365,6 +382,8 @@ class Call:
             "session resumed",
             where=where,
             away_ms=None if away_s is None else round(away_s * 1000),
+            caller_format=state.media_format,
+            play_format=state.play_format,
             history_items=len(state.conversation_history),
             resumed_count=state.resumed_count,
         )

@@ -20,7 +20,7 @@ from opusagent.session_storage.redis_url import RedisMode, RedisTarget
 
 __all__ = ["ConnectOptions", "RedisClient", "connect"]
 
-_RETRIES: Final = 2
+_RETRIES: Final = 5
 _SCAN_COUNT: Final = 500
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import JsonValue
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from opusagent.clock import Clock, SystemClock
 from opusagent.errors import SessionUnreadable, StorageUnavailable
@@ -33,6 +33,8 @@ __all__ = ["RedisSessionStorage"]
 
 _log = named_logger("redis_session_storage")
 
+_TROUBLE: Final = (RedisError, RedisClusterException, OSError, LookupError)
+"""`TimeoutError` is an `OSError`; redis-py's cluster client may look up a slot that it has lost."""
 PING_EVERY_S: Final = 1.0
 """A quiet subscription is asked for a sign of life this often."""
 _SILENT_PINGS: Final = 3
@@ -226,7 +228,7 @@ class RedisSessionStorage(SessionStorage):
                         _log.info("hand-overs are heard again")
                     is_down = False
                     await self._receive(subscriber)
-            except (RedisError, OSError) as error:
+            except _TROUBLE as error:
                 if not is_down:
                     _log.warning("hand-overs are not heard", problem=_words(error))
                 is_down = True
@@ -245,7 +247,7 @@ class RedisSessionStorage(SessionStorage):
 
     async def close(self) -> None:
         """Close every connection."""
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*_TROUBLE):
             await self._client.close()
 
     # Inside
@@ -259,8 +261,7 @@ class RedisSessionStorage(SessionStorage):
         try:
             async with asyncio.timeout(seconds), self._slots:
                 yield
-        except (RedisError, OSError, LookupError) as error:
-            # TimeoutError is an OSError; redis-py's cluster client may look up a slot that it lost.
+        except _TROUBLE as error:
             if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
                 raise SessionUnreadable("the key holds no session", damaged=True) from None
             raise StorageUnavailable(_words(error)) from error

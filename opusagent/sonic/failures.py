@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Final
 
 __all__ = ["OUR_CODES", "Failure", "Remedy", "classify"]
@@ -48,8 +49,8 @@ OUR_CODES: Final = (
 stream, a broken connection, a send that blocks, a frame that cannot be decoded, no credentials to
 be had, and a stream that takes everything and says nothing."""
 
-# First match wins. A row holds the code without its ending ("" is any code), a piece of the message
-# in lower case ("" is any message), and what to do. One class, ValidationException, stands for idle
+# First match wins. A row holds the code without its ending (a pattern, `*` is any), a
+# piece of the message in lower case ("" is any message), and what to do. One class, ValidationException, stands for idle
 # time-outs, resets, overload, the content filter and our own mistakes, so the words decide before
 # the class does.
 _TABLE: Final[tuple[tuple[str, str, Remedy], ...]] = (
@@ -82,10 +83,15 @@ _TABLE: Final[tuple[tuple[str, str, Remedy], ...]] = (
     ("conflict", "", Remedy.REOPEN_LATER),
     # A 429 whose body stays open shows no head (measured with the SDK), so it is taken for one.
     ("nohead", "", Remedy.REOPEN_LATER),
+    # The CRT's word for a peer that does not agree upon HTTP/2 (measured): no Bedrock.
+    ("connectionlost", "unsupported_protocol", Remedy.FATAL),
     ("accessdenied", "expired", Remedy.REFRESH),
     ("accessdenied", "security token", Remedy.REFRESH),
     ("accessdenied", "", Remedy.FATAL),
+    ("notauthorized", "", Remedy.FATAL),
+    ("optinrequired", "", Remedy.FATAL),
     ("resourcenotfound", "", Remedy.FATAL),
+    ("unknownoperation", "", Remedy.FATAL),
     ("expiredtoken", "", Remedy.REFRESH),
     ("requestexpired", "", Remedy.REFRESH),
     ("unrecognizedclient", "", Remedy.REFRESH),
@@ -95,7 +101,13 @@ _TABLE: Final[tuple[tuple[str, str, Remedy], ...]] = (
     ("incompletesignature", "", Remedy.REFRESH),
     ("missingauthenticationtoken", "", Remedy.REFRESH),
     ("nocredentials", "", Remedy.REFRESH),
-    ("", "security token included in the request", Remedy.REFRESH),
+    ("*", "security token included in the request", Remedy.REFRESH),
+    # A status without the name of an exception: something on the way answered, or not Bedrock.
+    ("http40[13]", "expired", Remedy.REFRESH),
+    ("http408", "", Remedy.REOPEN),
+    ("http424", "", Remedy.REOPEN),
+    ("http429", "", Remedy.REOPEN_LATER),
+    ("http4??", "", Remedy.FATAL),
 )
 
 
@@ -116,7 +128,7 @@ def classify(code: str, message: str = "") -> Failure:
     key = _key(code)
     words = message.lower()
     for row_key, row_words, remedy in _TABLE:
-        if row_key in ("", key) and row_words in words:
+        if fnmatchcase(key, row_key) and row_words in words:
             return Failure(remedy, code, message)
     return Failure(Remedy.REOPEN, code, message)
 

@@ -34,6 +34,10 @@ class SonicTransport(Protocol):
     stream stays usable. Only one task may wait in `receive`.
     """
 
+    @property
+    def expires_in_s(self) -> float | None:
+        """Seconds for which what the stream is signed with is good; None if it does not expire."""
+
     async def open(self) -> None:
         """Connect and send the request. Bounded in time.
 

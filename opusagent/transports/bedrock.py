@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
 from aws_sdk_bedrock_runtime.config import AsyncBedrockRuntimeConfig
@@ -25,7 +26,7 @@ from aws_sdk_bedrock_runtime.models import (
 from opusagent.errors import ConfigError, TransportError
 from opusagent.sonic.failures import Remedy, classify
 from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
-from opusagent.transports.credentials import Credentials
+from opusagent.transports.credentials import Credentials, Pinned
 from opusagent.transports.http2 import Exchange, Http2Connector
 
 if TYPE_CHECKING:
@@ -96,13 +97,22 @@ class BedrockConnector:
         """How long each step may take."""
         return self._limits
 
-    async def invoke(self, exchange: Exchange) -> Any:
-        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`.
+    async def pin(self) -> Pinned:
+        """Give the credentials for one stream, from its beginning to its end.
 
         Raises:
             TransportError: `NoCredentials`.
         """
-        pinned = await self._credentials.get()
+        return await self._credentials.get()
+
+    def expires_in_s(self, pinned: Pinned) -> float | None:
+        """Seconds for which these are good; None if they do not expire."""
+        if pinned.expires_at is None:
+            return None
+        return (pinned.expires_at - self._utcnow()).total_seconds()
+
+    async def invoke(self, exchange: Exchange, pinned: Pinned) -> Any:
+        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`."""
 
         def for_this_stream(config: AsyncBedrockRuntimeConfig) -> None:
             config.transport = StreamTransport(self._http2, exchange)
@@ -132,6 +142,23 @@ class BedrockConnector:
                 f"AWS configuration (AWS_PROFILE, AWS_CONFIG_FILE, AWS_MAX_ATTEMPTS): {error}"
             ) from error
 
+    async def handshake(self, url: str) -> bool:
+        """Whether the connection of a stream to `url` comes up; nothing is asked on it. Bounded.
+
+        It trusts the certificates that streams trust; another TLS library may know others.
+        """
+        parts = urlsplit(url)
+        exchange = Exchange()
+        self._http2.connect(exchange, parts.hostname or "", parts.port or 443)
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                await exchange.connected()
+        except (TimeoutError, TransportError):
+            return False
+        finally:
+            await exchange.close(limit_s=self._limits.close_s)
+        return True
+
     def note(self, failure: TransportError) -> None:
         """Look at why a stream failed: keys that the service refuses are not shown to it again."""
         if classify(failure.code, failure.message).remedy is Remedy.REFRESH:
@@ -158,12 +185,18 @@ class BedrockTransport:
         self._beginning: asyncio.Future[None] | None = None
         self._output: asyncio.Future[Any] | None = None
         self._is_ending = False
+        self._pinned: Pinned | None = None
+
+    @property
+    def expires_in_s(self) -> float | None:
+        """See `SonicTransport`."""
+        return None if self._pinned is None else self._connector.expires_in_s(self._pinned)
 
     async def open(self) -> None:
         """Connect and send the request.
 
         Raises:
-            TransportError: `NoCredentials` or `ConnectionLost`.
+            TransportError: `NoCredentials`, `ConnectionLost`, or what the SDK itself fails with.
         """
         self._exchange = exchange = Exchange()
         # Not cut short when we are cancelled: the SDK's own tasks would be left without an owner.
@@ -174,13 +207,18 @@ class BedrockTransport:
     async def _begin(self, exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._limits.open_s):
-                stream = await self._connector.invoke(exchange)
+                self._pinned = await self._connector.pin()
+                stream = await self._connector.invoke(exchange, self._pinned)
                 self._publisher = stream.input_stream
                 self._output = asyncio.ensure_future(stream.await_output())
                 self._output.add_done_callback(_look_at)
                 await exchange.requested()
         except TimeoutError:
             raise TransportError("ConnectionLost", "no connection in time") from None
+        except TransportError:
+            raise
+        except Exception as error:  # the SDK fails as its parts do
+            raise _failure(error) from error
 
     async def head(self) -> None:
         """Wait until the service has accepted the stream.
@@ -195,14 +233,9 @@ class BedrockTransport:
             raise TransportError("NoHead", f"no answer within {self._limits.head_s} s")
         error = self._output.exception()
         if error is not None:
-            # The SDK wraps what is not its own.
-            cause = error if isinstance(error, TransportError) else error.__cause__
-            if isinstance(cause, TransportError):
-                self._connector.note(cause)
-                raise cause
-            failure = TransportError(type(error).__name__, str(error))
+            failure = _failure(error)
             self._connector.note(failure)
-            raise failure from error
+            raise failure
         _, self._receiver = self._output.result()
 
     async def send(self, payload: bytes) -> None:
@@ -253,6 +286,14 @@ class BedrockTransport:
         self._is_ending = True
         if self._exchange is not None:
             await self._exchange.close(limit_s=self._limits.close_s)
+
+
+def _failure(error: BaseException) -> TransportError:
+    """Give what went wrong as ours; the SDK wraps what is not its own."""
+    for known in (error, error.__cause__):
+        if isinstance(known, TransportError):
+            return known
+    return TransportError(type(error).__name__, str(error))
 
 
 def _look_at(done: asyncio.Future[Any]) -> None:

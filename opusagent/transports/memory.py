@@ -111,7 +111,10 @@ class ServiceEnd:
 class MemorySonic:
     """A `SonicTransport` whose service is a `ServiceEnd`."""
 
-    def __init__(self, link: _Link, *, head_s: float, send_s: float) -> None:
+    def __init__(
+        self, link: _Link, *, head_s: float, send_s: float, expires_in_s: float | None = None
+    ) -> None:
+        self.expires_in_s = expires_in_s
         self._link = link
         self._head_s = head_s
         self._send_s = send_s

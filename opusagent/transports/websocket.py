@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import http
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -47,6 +48,10 @@ SEND_S: Final = 10.0
 CLOSE_S: Final = 2.0
 MAX_PROBE_BYTES: Final = 64 * 1024
 
+UNSENT_BYTES: Final = 16 * 1024
+"""What the socket may hold for a caller who reads slowly, and the system as much again: audio in there
+cannot be taken back."""
+
 type Handler = Callable[[CallerTransport, str], Awaitable[None]]
 
 
@@ -61,6 +66,7 @@ class WebSocketServer:
         refuse_new: Whether upgrades are refused just now.
         tls_cert: Certificate chain (PEM), to serve `wss://`.
         tls_key: Its key.
+        ping_s: Seconds between the pings that keep a quiet socket open.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class WebSocketServer:
         refuse_new: Callable[[], bool],
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
+        ping_s: float = PING_S,
     ) -> None:
         """Prepare; nothing is bound before `start`.
 
@@ -84,6 +91,7 @@ class WebSocketServer:
         self._port = port
         self._tokens = {name: f"Bearer {token}".encode() for name, token in tokens.items()}
         self._refuse_new = refuse_new
+        self._ping_s = ping_s
         self._tls = None if tls_cert is None else _server_tls(tls_cert, tls_key)
         self._server: Server | None = None
 
@@ -103,7 +111,8 @@ class WebSocketServer:
                 process_request=self._answer,
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
-                ping_interval=PING_S,
+                write_limit=UNSENT_BYTES,
+                ping_interval=self._ping_s,
                 ping_timeout=PING_TIMEOUT_S,
                 close_timeout=CLOSE_S,
                 server_header=None,
@@ -245,6 +254,11 @@ class _Connection(ServerConnection):
         super().__init__(*args, **kwargs)
         self._posted: bytearray | None = bytearray()  # None: not, or no longer, a POST
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        _keep_little(transport)
+        super().connection_made(transport)
+
     def data_received(self, data: bytes) -> None:
         """Take bytes from the peer."""
         if self._posted is None:
@@ -262,6 +276,13 @@ class _Connection(ServerConnection):
             self._posted = None
             get = b"GET " + _BODY_HEADERS.sub(b"", head[5:] + b"\r\n") + b"\r\n"
             super().data_received(get)
+
+
+def _keep_little(transport: asyncio.BaseTransport) -> None:
+    """Hold what the network does not take yet here, where it can be taken back, not in the system."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux and macOS have it
+        sock: socket.socket = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _json(body: bytes) -> Response:

@@ -183,6 +183,10 @@ class Line:
         self.peer.end()
         await self.flush()
 
+    def reports_of(self, event: str) -> list[Report]:
+        """What the bridge reported of one kind."""
+        return [report for report in self.reports if report.event == event]
+
     @property
     def bot_audio_s(self) -> float:
         """Seconds of bot audio so far."""
@@ -195,6 +199,7 @@ def new_line(
     plan: CallPlan = PLAN,
     tool: Tool | None = None,
     caller: CallerTransport | None = None,
+    report: Callable[[Report], None] | None = None,
 ) -> Line:
     """A bridge with a phone at its end, not running yet."""
     loop = asyncio.get_running_loop()
@@ -210,7 +215,7 @@ def new_line(
         Call(plan, ambient=ambient),
         caller=caller or bridge_end,
         sonic=services,
-        report=reports.append,
+        report=report or reports.append,
         save=saves.append,
         tool=tool,
     )

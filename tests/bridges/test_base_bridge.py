@@ -4,16 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from opusagent.audiocodes.peer_events import Accepted, HangupRequested, PlayStarted, Refused
-from opusagent.call.events import CallOutcome, Drain, EndedBy, HangUp, ToolCall
+from opusagent.audiocodes.peer_events import (
+    Accepted,
+    HangupRequested,
+    PlayStarted,
+    PlayStopped,
+    Refused,
+)
+from opusagent.bridges.base_bridge import BACKLOG_S, END_S, BaseBridge
+from opusagent.call.call import Call
+from opusagent.call.events import (
+    CallerLost,
+    CallInput,
+    CallOutcome,
+    Drain,
+    Effect,
+    EndedBy,
+    HangUp,
+    Report,
+    ToolCall,
+)
+from opusagent.call.plan import CallPlan
 from opusagent.errors import ToolError, TransportError
 from opusagent.models.session_state import SessionStatus
-from opusagent.transports.memory import MemoryConnector
-from tests.bridges.rig import Line, Services, carried, new_line, one_turn_of_the_loop, pass_time
-from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, frame_numbers
+from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
+from tests.bridges.rig import (
+    Brain,
+    Line,
+    Services,
+    carried,
+    new_line,
+    one_turn_of_the_loop,
+    pass_time,
+)
+from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, bot_pcm, frame_numbers
 from tests.virtual_time import run
 
 GREETING = replace(PLAN, agent=GREETING_AGENT)
@@ -178,6 +206,30 @@ def test_a_service_that_stops_reading_is_replaced() -> None:
     run(main())
 
 
+def test_of_what_the_caller_says_while_the_service_does_not_read_twelve_seconds_are_kept() -> None:
+    async def main() -> None:
+        connector = MemoryConnector(send_s=100.0)
+        line = new_line(connector)
+
+        async def caller() -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            connector.streams[0].stop_reading()
+            await line.quiet(15.0)
+            await line.hang_up()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            tasks.create_task(caller())
+        dropped = line.reports_of("audio dropped")
+        assert {report.fields["where"] for report in dropped} == {"outbox"}
+        dropped_s = sum(int(str(report.fields["ms"])) for report in dropped) / 1000
+        assert dropped_s == pytest.approx(15.0 - BACKLOG_S, abs=0.1)
+
+    run(main())
+
+
 def test_a_refusal_that_cannot_be_retried_ends_the_call_at_once() -> None:
     async def main() -> None:
         services = Services(head_s=None)
@@ -312,7 +364,86 @@ def test_a_caller_who_does_not_read_does_not_hold_up_the_end_of_the_call() -> No
             line.bridge.step(Drain())
         await services.all_over()
         assert call.result().by is EndedBy.SHUTDOWN
-        assert asyncio.get_running_loop().time() <= 3.0 + 8.5
+        assert asyncio.get_running_loop().time() <= 3.0 + END_S + 0.1
+
+    run(main())
+
+
+class _LongBrain(Brain):
+    """Comes to no end."""
+
+    def speak(self, sentence: str, rate_hz: int) -> bytes:
+        return bot_pcm(len(sentence), 30.0)
+
+
+class _MoodyCaller:
+    """A websocket whose peer reads when `reads` is set."""
+
+    def __init__(self, end: MemoryCaller) -> None:
+        self._end = end
+        self.recv = end.recv
+        self.close = end.close
+        self.reads = asyncio.Event()
+        self.reads.set()
+
+    async def send(self, text: str) -> None:
+        await self.reads.wait()
+        await self._end.send(text)
+
+
+def talked_at(plan: CallPlan = GREETING) -> tuple[Services, Line, _MoodyCaller]:
+    """A call whose bot speaks from the beginning on, and whose caller may stop reading."""
+    services = Services(brain=_LongBrain())
+    bridge_end, phone_end = caller_pair()
+    caller = _MoodyCaller(bridge_end)
+    line = new_line(services, plan=plan, caller=caller)
+    line.phone = phone_end
+    return services, line, caller
+
+
+def test_a_caller_who_leaves_five_seconds_of_speech_unread_is_given_up() -> None:
+    async def main() -> None:
+        services, line, moody = talked_at()
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(2.0)
+            assert 1.0 < line.bot_audio_s < 2.5
+            moody.reads.clear()
+            await line.quiet(5.0)
+            assert not line.reports_of("caller does not read")
+            await line.quiet(0.7)
+            assert line.reports_of("caller does not read")
+
+        outcome = await carried(line, services, caller)
+        assert outcome.by is EndedBy.SOCKET
+
+    run(main())
+
+
+@pytest.mark.parametrize("abort_prompts", [True, False])
+def test_a_caller_who_reads_slowly_hears_nothing_more_of_an_answer_that_she_silenced(
+    *, abort_prompts: bool
+) -> None:
+    async def main() -> None:
+        plan = replace(GREETING, abort_prompts=abort_prompts)
+        services, line, moody = talked_at(plan)
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            moody.reads.clear()
+            await line.quiet(3.0)
+            line.peer.dtmf("1")
+            await line.quiet(0.1)
+            before_s = line.bot_audio_s
+            moody.reads.set()
+            await line.quiet(0.1)
+            assert line.bot_audio_s - before_s <= 0.4  # the message that was being written
+            assert any(isinstance(event, PlayStopped) for _, event in line.heard)
+            await line.hang_up()
+
+        await carried(line, services, caller)
 
     run(main())
 
@@ -375,6 +506,52 @@ def test_a_process_that_ends_closes_the_socket_as_a_restart() -> None:
     run(main())
 
 
+# The timer
+
+
+class _Clockwork:
+    """A core that wants nothing but to be called at `due_at`."""
+
+    def __init__(self) -> None:
+        self.due_at: float | None = None
+        self.called_at: list[float] = []
+
+    def handle(self, event: CallInput, now: float) -> list[Effect]:
+        return []
+
+    def next_timer(self) -> float | None:
+        return self.due_at
+
+    def handle_timer(self, now: float) -> list[Effect]:
+        if self.due_at is not None and now >= self.due_at:
+            self.called_at.append(now)
+            self.due_at = None
+        return []
+
+
+def test_the_core_is_called_when_it_is_due_however_often_it_changes_its_mind() -> None:
+    async def main() -> None:
+        clockwork = _Clockwork()
+        bridge = BaseBridge(
+            cast("Call", clockwork),
+            caller=caller_pair()[0],
+            sonic=MemoryConnector(),
+            report=lambda _: None,
+        )
+        for due_at in (10.0, 2.0, 4.0, 3.0):  # earlier, later, earlier again
+            clockwork.due_at = due_at
+            bridge.step(CallerLost())
+        await pass_time(5.0)
+        assert clockwork.called_at == [pytest.approx(3.0)]
+        for next_at in (7.0, None):
+            clockwork.due_at = next_at
+            bridge.step(CallerLost())
+        await pass_time(5.0)
+        assert len(clockwork.called_at) == 1
+
+    run(main())
+
+
 # Cancellation
 
 
@@ -411,7 +588,7 @@ def test_a_call_can_be_cancelled_at_every_await() -> None:
     assert seconds > 10.0
 
 
-def test_a_bug_in_the_core_ends_the_call_and_leaves_nothing() -> None:
+def test_a_tool_that_crashes_is_a_result_that_the_model_can_speak_about() -> None:
     async def main() -> None:
         services = Services()
 
@@ -419,6 +596,23 @@ def test_a_bug_in_the_core_ends_the_call_and_leaves_nothing() -> None:
             raise ZeroDivisionError
 
         line = new_line(services, tool=breaks)  # type: ignore[arg-type]
+        await carried(line, services, asks_for_a_tool)
+        (result,) = services.peers[0].record.tool_results
+        assert result.value.result == {"error": "lookup failed"}
+        assert line.reports_of("tool crashed")
+
+    run(main())
+
+
+def test_a_bug_ends_the_call_and_leaves_nothing() -> None:
+    async def main() -> None:
+        services = Services()
+
+        def report(what: Report) -> None:
+            if what.event == "tool requested":
+                raise ZeroDivisionError
+
+        line = new_line(services, report=report)
         others = [
             asyncio.get_running_loop().create_task(line.listen()),
             asyncio.get_running_loop().create_task(asks_for_a_tool(line)),

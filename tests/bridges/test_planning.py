@@ -1,5 +1,6 @@
 from opusagent.bridges.planning import make_plan
 from opusagent.call.plan import ContinuationPolicy
+from opusagent.call.ring import ReplayRing
 from opusagent.config import Settings
 from opusagent.models.agent import Agent
 
@@ -33,7 +34,7 @@ def test_the_settings_of_the_continuation_reach_the_call() -> None:
 def test_without_settings_a_call_continues_as_the_policy_does_by_itself() -> None:
     plan = make_plan(Settings(), "default", AGENT)
     assert plan.continuation == ContinuationPolicy()
-    assert plan.deaf_after_s == 10
+    assert plan.deaf_after_s == 6
 
 
 def test_sound_is_recorded_only_where_it_is_asked_for() -> None:
@@ -46,3 +47,10 @@ def test_settings_and_policy_agree_on_the_age_that_no_stream_passes() -> None:
         settings = Settings(session_limit_seconds=limit, transition_threshold_seconds=1)
         plan = make_plan(settings, "default", AGENT)
         assert settings.oldest_stream_seconds == plan.continuation.last_s
+
+
+def test_ten_seconds_of_a_caller_at_16_khz_take_320_kilobytes_and_no_more() -> None:
+    ring = ReplayRing(2 * 16_000, make_plan(Settings(), "default", AGENT).audio_buffer_s)
+    for _ in range(30 * 50):
+        ring.add(bytes(640), speech=True, heard=False)
+    assert sum(map(len, ring.uncommitted())) == 320_000

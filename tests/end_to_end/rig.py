@@ -140,6 +140,8 @@ class Line:
     wire: WireServer
     metrics: Metrics
     log: io.StringIO
+    agent: Agent
+    connector: BedrockConnector
     callers: list[SimulatedCaller] = field(default_factory=list)
     struck: bool = False
 
@@ -313,7 +315,7 @@ async def _line(
             server = BridgeServer(chosen, agents, connector, metrics, clock=clock)
             port = await server.start()
             try:
-                yield Line(chosen, server, port, service, wire, metrics, log)
+                yield Line(chosen, server, port, service, wire, metrics, log, agent, connector)
             finally:
                 await server.stop()
 

@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from websockets.asyncio.client import connect as ws_connect
 
 from opusagent.admin import admin_app
+from opusagent.bridges.handshake import MAX_BROKEN
 from opusagent.errors import TransportError
 from opusagent.simulators.caller_script import Pause, SendNumbers, WaitForBot
 from opusagent.simulators.calling import validate
+from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import connect
 from tests.end_to_end.rig import Line, eventually, run, say
 
@@ -101,13 +104,73 @@ def test_a_resume_of_an_unknown_conversation_is_refused_with_the_reason() -> Non
     run(main)
 
 
-@pytest.mark.parametrize("first", ["", "no JSON", "[]", '{"type":"session.initiate"}'])
-def test_a_first_message_that_is_none_closes_the_socket(first: str) -> None:
+def failed_calls(line: Line) -> list[tuple[str, float]]:
+    """Everything that is counted as a call, or as one that was refused."""
+    return [
+        (sample.labels.get("reason") or sample.labels["ended_by"], sample.value)
+        for family in line.metrics.registry.collect()
+        if family.name in ("opusagent_calls", "opusagent_calls_refused")
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.value
+    ]
+
+
+@pytest.mark.parametrize("asked", ["session.initiate", "session.resume"])
+def test_a_request_that_cannot_be_read_is_refused_with_what_is_wrong(asked: str) -> None:
     async def main(line: Line) -> None:
-        assert await answer_to(line, first) == []
-        assert refusals(line, "broken_handshake") == 1
+        async with ws_connect(line.url, proxy=None) as socket:
+            await socket.send(json.dumps({"type": asked, "conversationId": "", "caller": "555"}))
+            answer = json.loads(await socket.recv())
+            assert answer["type"] == "session.error"
+            assert "conversationId" in answer["reason"]
+            assert "555" not in answer["reason"]
+            await socket.wait_closed()
+            assert socket.close_code == 1000
+        assert failed_calls(line) == [("broken_handshake", 1)]
 
     run(main)
+
+
+JUNK: list[str | bytes] = ["", "no JSON", "[]", "null", b"\x00\xff", '{"type":7}', '{"type":"new"}']
+
+
+def test_what_cannot_be_read_before_a_call_is_passed_over() -> None:
+    async def main(line: Line) -> None:
+        async with ws_connect(line.url, proxy=None) as socket:
+            for junk in JUNK * 2:
+                await socket.send(junk)
+            await socket.send(json.dumps(INITIATE))
+            assert json.loads(await socket.recv())["type"] == "session.accepted"
+            await socket.send('{"type":"session.end","conversationId":"c-1"}')
+            await socket.wait_closed()
+        await line.over()
+        assert failed_calls(line) == [("caller", 1)]
+
+    run(main)
+
+
+def test_a_socket_that_speaks_nothing_but_nonsense_is_closed() -> None:
+    async def main(line: Line) -> None:
+        async with ws_connect(line.url, proxy=None) as socket:
+            for _ in range(MAX_BROKEN + 1):
+                await socket.send("no JSON")
+            await socket.wait_closed()
+            assert socket.close_code == 1002
+        assert failed_calls(line) == [("broken_handshake", 1)]
+
+    run(main)
+
+
+def test_a_validation_after_which_nothing_comes_is_no_call_that_failed() -> None:
+    async def main(line: Line) -> None:
+        async with ws_connect(line.url, proxy=None) as socket:
+            await socket.send('{"type":"connection.validate"}')
+            assert json.loads(await socket.recv())["success"] is True
+            await socket.wait_closed()
+            assert socket.close_code == 1000
+        assert failed_calls(line) == []
+
+    run(main, handshake_timeout_seconds=0.3)
 
 
 def test_a_socket_on_which_nothing_is_said_is_closed() -> None:
@@ -244,6 +307,19 @@ def test_one_call_too_many_is_refused_at_once_and_readyz_says_so() -> None:
     run(main, session_max_concurrent=2)
 
 
+def test_a_call_is_refused_at_once_while_no_try_could_work() -> None:
+    async def main(line: Line) -> None:
+        line.server.bedrock_problem = Problem("an untrusted certificate", lasts=True)
+        refused = await line.call()
+        assert refused.refused == "the model cannot be reached"
+        assert line.service.streams == []
+        assert refusals(line, "no_bedrock") == 1
+        line.server.bedrock_problem = Problem("it did not answer just now")
+        assert (await line.call()).end_reason == "client-disconnected"
+
+    run(main)
+
+
 def test_a_second_socket_for_a_call_under_way_is_refused_and_the_call_goes_on() -> None:
     async def main(line: Line) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -293,14 +369,14 @@ def test_a_draining_bridge_refuses_new_calls_and_lets_the_old_ones_finish() -> N
         assert call.result().end_reason == "client-disconnected"
         assert line.numbers(1, range(60)).ok
 
-    run(main, drain_seconds=10)
+    run(main, drain_seconds=30)
 
 
 def test_a_call_that_outlasts_the_drain_is_let_go_without_a_hang_up() -> None:
     async def main(line: Line) -> None:
         async with asyncio.TaskGroup() as tasks:
             call = tasks.create_task(line.call(Pause(10)))
-            assert await eventually(lambda: bool(line.service.open_streams))
+            assert await eventually(lambda: line.logged("call started") != [])
             async with asyncio.timeout(5):
                 await line.server.drain()
         record = call.result()

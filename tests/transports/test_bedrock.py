@@ -295,6 +295,25 @@ def test_a_refusal_gives_its_error_type_and_words(
     run_clean(main)
 
 
+class _Untold(Credentials):
+    """Fails as nobody expects."""
+
+    async def get(self) -> Pinned:
+        raise ZeroDivisionError("division by zero")
+
+
+def test_what_nobody_expects_of_the_sdk_is_an_error_of_the_stream(tmp_path: Path) -> None:
+    async def main() -> None:
+        utcnow = SystemClock().utcnow
+        async with serving(tmp_path, Scripted(echo)) as rig:
+            broken = rig.connector(credentials=_Untold(utcnow=utcnow)).connect()
+            with pytest.raises(TransportError, match="ZeroDivisionError: division by zero"):
+                await broken.open()
+            await broken.close()
+
+    run_clean(main)
+
+
 # In the stream
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from opusagent.transports.reachability import why_unreachable
+from opusagent.transports.reachability import Problem, why_unreachable
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def ca_file(authority: trustme.CA, directory: Path) -> Path:
 def test_a_server_with_http2_and_a_trusted_certificate_is_reachable(tmp_path: Path) -> None:
     authority = trustme.CA()
 
-    async def main() -> str | None:
+    async def main() -> Problem | None:
         async with tls_server(authority, "h2") as url:
             return await why_unreachable(url, ca_file=ca_file(authority, tmp_path))
 
@@ -46,30 +46,39 @@ def test_a_server_with_http2_and_a_trusted_certificate_is_reachable(tmp_path: Pa
 def test_a_server_without_http2_is_not_bedrock(tmp_path: Path) -> None:
     authority = trustme.CA()
 
-    async def main() -> str | None:
+    async def main() -> Problem | None:
         async with tls_server(authority, "http/1.1") as url:
             return await why_unreachable(url, ca_file=ca_file(authority, tmp_path))
 
-    assert "does not speak HTTP/2" in (asyncio.run(main()) or "")
+    problem = asyncio.run(main())
+    assert "does not speak HTTP/2" in str(problem)
+    assert problem is not None
+    assert problem.lasts
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
-    async def main() -> str | None:
+    async def main() -> Problem | None:
         async with tls_server(trustme.CA(), "h2") as url:
             return await why_unreachable(url, ca_file=ca_file(trustme.CA(), tmp_path))
 
-    assert "certificate that is not trusted" in (asyncio.run(main()) or "")
+    problem = asyncio.run(main())
+    assert "certificate that is not trusted" in str(problem)
+    assert problem is not None
+    assert problem.lasts
 
 
 def test_a_port_where_nobody_listens_cannot_be_reached() -> None:
-    async def main() -> str | None:
+    async def main() -> Problem | None:
         server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
         return await why_unreachable(f"https://127.0.0.1:{port}")
 
-    assert "cannot be reached" in (asyncio.run(main()) or "")
+    problem = asyncio.run(main())
+    assert "cannot be reached" in str(problem)
+    assert problem is not None
+    assert not problem.lasts
 
 
 def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
@@ -77,15 +86,15 @@ def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
         await reader.read()
         writer.transport.abort()
 
-    async def main() -> str | None:
+    async def main() -> Problem | None:
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             return await why_unreachable(f"https://127.0.0.1:{port}", timeout_s=0.1)
 
-    assert "did not answer within 0.1 s" in (asyncio.run(main()) or "")
+    assert "did not answer within 0.1 s" in str(asyncio.run(main()))
 
 
 def test_a_bundle_without_certificates_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing", encoding="utf-8")
     said = asyncio.run(why_unreachable("https://localhost:1", ca_file=tmp_path / "ca.pem"))
-    assert "AWS_CA_BUNDLE" in (said or "")
+    assert "AWS_CA_BUNDLE" in str(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,13 @@ import trustme
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.transports import CallerTransport
-from opusagent.transports.websocket import MAX_PROBE_BYTES, WebSocketServer, connect
+from opusagent.transports.websocket import (
+    MAX_PROBE_BYTES,
+    PING_S,
+    UNSENT_BYTES,
+    WebSocketServer,
+    connect,
+)
 from tests.transports.rig import run_clean
 
 pytestmark = pytest.mark.integration
@@ -32,6 +39,7 @@ async def serving(
     *,
     tokens: Mapping[str, str] = TENANTS,
     refuse_new: Callable[[], bool] = lambda: False,
+    ping_s: float = PING_S,
 ) -> AsyncIterator[int]:
     async def echo(caller: CallerTransport, tenant: str) -> None:
         while (message := await caller.recv()) is not None:
@@ -43,6 +51,7 @@ async def serving(
         port=0,
         tokens=tokens,
         refuse_new=refuse_new,
+        ping_s=ping_s,
     )
     port = await server.start()
     try:
@@ -233,6 +242,50 @@ def test_a_socket_that_is_cut_gives_none_to_the_reader_and_an_error_to_the_write
             await caller.close()
         assert outcome == [None, "ConnectionLost"]
 
+    run_clean(main)
+
+
+@asynccontextmanager
+async def upgraded(port: int) -> AsyncIterator[asyncio.StreamReader]:
+    """A websocket whose frames the test reads itself, or does not; the system takes little for it."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    writer.write(get(extra=UPGRADE))
+    await reader.readuntil(b"\r\n\r\n")
+    yield reader
+    writer.transport.abort()
+
+
+def test_a_quiet_socket_is_pinged_so_that_nothing_on_the_way_cuts_it() -> None:
+    async def main() -> None:
+        async with serving(ping_s=0.05) as port, upgraded(port) as reader:
+            assert (await reader.readexactly(1))[0] == 0x89  # FIN, ping
+
+    run_clean(main)
+
+
+def test_little_is_kept_where_it_cannot_be_taken_back_for_a_caller_who_does_not_read() -> None:
+    sent = []
+    text = "x" * 1000
+
+    async def send_for_ever(caller: CallerTransport, _: str) -> None:
+        with contextlib.suppress(TimeoutError, TransportError):
+            async with asyncio.timeout(0.5):
+                while True:
+                    await caller.send(text)
+                    sent.append(text)
+        stuck.set()
+        await caller.recv()
+
+    async def main() -> None:
+        async with serving(send_for_ever) as port, upgraded(port):
+            await stuck.wait()
+        assert len(sent) * len(text) < 4 * UNSENT_BYTES  # the receiver's own buffer is one
+
+    stuck = asyncio.Event()
     run_clean(main)
 
 

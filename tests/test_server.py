@@ -1,0 +1,219 @@
+"""All calls of a process on virtual time: how they are let go, and what happens when none is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from opusagent.agents.files import AgentDirectory
+from opusagent.config import Settings
+from opusagent.observability import Metrics
+from opusagent.server import REST_S, BridgeServer
+from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
+from tests.bridges.rig import pass_time
+from tests.call.driver import SILENT_AGENT
+from tests.virtual_time import run
+
+SOCKET_CLOSE_S = 3.0
+"""What a websocket takes to close towards a peer that does not react."""
+
+
+class _StuckCaller:
+    """A websocket whose peer asks for a call and from then on neither reads nor closes."""
+
+    def __init__(self, request: str) -> None:
+        self._first = [request]
+        self._closed = asyncio.Event()
+
+    async def recv(self) -> str | bytes | None:
+        if self._first:
+            return self._first.pop()
+        await self._closed.wait()
+        return None
+
+    async def send(self, text: str) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        if not self._closed.is_set():
+            await pass_time(SOCKET_CLOSE_S)
+            self._closed.set()
+
+
+class Exchange:
+    """A server without a network, and who calls it.
+
+    Attributes:
+        rested: When it was at rest.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup, **settings: Any) -> None:
+        self._tasks = tasks
+        self.loop = asyncio.get_running_loop()
+        self.rested: list[float] = []
+        self.connector = MemoryConnector()
+        self.server = BridgeServer(
+            Settings(**settings),
+            AgentDirectory({"default": SILENT_AGENT}),
+            self.connector,
+            Metrics(),
+            at_rest=lambda: self.rested.append(self.loop.time()),
+        )
+
+    async def call(self, conversation_id: str) -> tuple[MemoryCaller, asyncio.Task[None]]:
+        """Somebody calls; gives her end of the line and what ends with the call."""
+        ours, theirs = caller_pair()
+        task = self._tasks.create_task(self.server.serve(ours, ""))
+        await theirs.send(initiate(conversation_id))
+        await pass_time(0.1)
+        return theirs, task
+
+    async def stuck_call(self, conversation_id: str) -> asyncio.Task[None]:
+        """Somebody calls who does nothing after that, and whose stream does not end either."""
+        caller = _StuckCaller(initiate(conversation_id))
+        task = self._tasks.create_task(self.server.serve(caller, ""))
+        await pass_time(0.1)
+        return task
+
+
+def initiate(conversation_id: str) -> str:
+    formats = ["raw/lpcm16", "raw/lpcm16_24"]
+    return json.dumps(
+        {
+            "type": "session.initiate",
+            "conversationId": conversation_id,
+            "supportedMediaFormats": formats,
+        }
+    )
+
+
+def end(conversation_id: str) -> str:
+    return json.dumps({"type": "session.end", "conversationId": conversation_id})
+
+
+def on_an_exchange(
+    main: Callable[[Exchange], Coroutine[None, None, None]], **settings: Any
+) -> None:
+    async def whole() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            exchange = Exchange(tasks, **settings)
+            await main(exchange)
+            await exchange.server.stop()
+
+    run(whole())
+
+
+# Letting go
+
+
+@pytest.mark.parametrize("drain_seconds", [15, 30, 60])
+def test_everything_is_over_three_seconds_before_the_time_is_up(drain_seconds: float) -> None:
+    async def main(exchange: Exchange) -> None:
+        polite, _ = await exchange.call("polite")
+        stuck = await exchange.stuck_call("stuck")
+        began = exchange.loop.time()
+        await exchange.server.drain()
+        await exchange.server.stop()
+        took = exchange.loop.time() - began
+        assert stuck.done()
+        assert took <= drain_seconds - 3.0
+        assert took >= drain_seconds - 12.0  # calls run on as long as they can
+        assert polite.closed_with == (1012, "service restart")
+
+    on_an_exchange(main, drain_seconds=drain_seconds)
+
+
+def test_a_drain_ends_with_the_last_call() -> None:
+    async def main(exchange: Exchange) -> None:
+        first, _ = await exchange.call("one")
+        second, _ = await exchange.call("two")
+        async with asyncio.TaskGroup() as tasks:
+            drain = tasks.create_task(exchange.server.drain())
+            await first.send(end("one"))
+            await pass_time(5.0)
+            assert not drain.done()
+            await second.send(end("two"))
+            await pass_time(4.0)
+            assert drain.done()
+        assert second.closed_with == (1000, "session ended")
+
+    on_an_exchange(main, drain_seconds=60)
+
+
+@pytest.mark.parametrize("drain_seconds", [0, 2, 4])
+def test_with_little_time_calls_are_let_go_at_once(drain_seconds: float) -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, task = await exchange.call("c")
+        began = exchange.loop.time()
+        await exchange.server.drain()
+        await exchange.server.stop()
+        assert caller.closed_with == (1012, "service restart")
+        assert exchange.loop.time() - began <= 4.0
+        await task
+
+    on_an_exchange(main, drain_seconds=drain_seconds)
+
+
+# At rest
+
+
+def test_memory_is_given_back_a_moment_after_the_last_call() -> None:
+    async def main(exchange: Exchange) -> None:
+        one, first = await exchange.call("one")
+        two, second = await exchange.call("two")
+        await one.send(end("one"))
+        await first
+        await pass_time(2 * REST_S)
+        assert exchange.rested == []
+        await two.send(end("two"))
+        await second
+        over_at = exchange.loop.time()
+        await pass_time(2 * REST_S)
+        assert exchange.rested == [pytest.approx(over_at + REST_S)]
+
+    on_an_exchange(main)
+
+
+def test_memory_is_not_given_back_while_another_call_has_begun() -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, task = await exchange.call("one")
+        await caller.send(end("one"))
+        await task
+        await pass_time(REST_S / 2)
+        caller, task = await exchange.call("two")
+        await pass_time(3 * REST_S)
+        assert exchange.rested == []
+        await caller.send(end("two"))
+        await task
+        await pass_time(2 * REST_S)
+        assert len(exchange.rested) == 1
+
+    on_an_exchange(main)
+
+
+def test_a_server_that_has_stopped_does_nothing_any_more() -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, task = await exchange.call("one")
+        await caller.send(end("one"))
+        await task
+        await exchange.server.stop()
+        await pass_time(2 * REST_S)
+        assert exchange.rested == []
+
+    on_an_exchange(main)
+
+
+def test_a_call_that_ends_after_the_server_has_stopped_changes_nothing() -> None:
+    async def main(exchange: Exchange) -> None:
+        task = await exchange.stuck_call("one")
+        await exchange.server.stop()
+        assert not task.done()
+        await task
+        await pass_time(2 * REST_S)
+        assert exchange.rested == []
+
+    on_an_exchange(main)
