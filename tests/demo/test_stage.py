@@ -11,20 +11,26 @@ from opusagent.simulators.setup import Setup
 
 
 @pytest.mark.integration
-def test_a_scenario_may_have_several_bridges_and_each_gets_its_settings(tmp_path: Path) -> None:
+def test_a_scenario_may_have_several_bridges_with_settings_and_a_store(tmp_path: Path) -> None:
     heeded: list[LogLine] = []
+    setup = Setup(bridges=2, store=True, settings={"session_max_concurrent": 7})
+    stage = Stage("basic", setup, tmp_path, say=lambda _: None, heed=heeded.append)
 
-    async def play(setup: Setup) -> Stage:
-        stage = Stage("basic", setup, tmp_path, say=lambda _: None, heed=heeded.append)
+    async def play() -> set[str]:
         async with stage:
-            assert len({bridge.url for bridge in stage.bridges}) == 2
-        return stage
+            return {bridge.url for bridge in stage.bridges}
 
-    stage = asyncio.run(play(Setup(bridges=2, settings={"session_max_concurrent": 7})))
+    assert len(asyncio.run(play())) == 2
     assert stage.failures == []
     assert stage.log == heeded
-    settings = [line for line in stage.log if "session_max_concurrent" in str(line)]
-    assert {line["bridge"] for line in settings} == {1, 2}
+    settings = [line for line in stage.log if line["event"] == "settings"]
+    assert [(line["bridge"], line["session_max_concurrent"]) for line in settings] == [
+        (1, 7),
+        (2, 7),
+    ]
+    assert all(line["redis_url"] for line in settings)
+    troubles = [line for line in stage.log if line["level"] in {"warning", "error"}]
+    assert not any("store" in line["event"] for line in troubles), troubles
 
 
 @pytest.mark.integration
