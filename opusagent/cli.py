@@ -119,8 +119,9 @@ def demo(
     from opusagent.simulators.scenario import find_scenario, scenario_names
 
     if list_scenarios:
+        width = max(map(len, scenario_names()))
         for name in scenario_names():
-            typer.echo(name)
+            typer.echo(f"{name:{width}}  {find_scenario(name).description}")
         return 0
     console = Console(highlight=False)
     find_scenario(scenario)
