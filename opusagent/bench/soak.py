@@ -31,7 +31,7 @@ RETURN_S: Final = 15.0
 """How long the last sockets may take to close, and memory to be given back after them."""
 
 QUIET_S: Final = 2.0
-"""From the end of the last call to the first look: a stream may take as long to close."""
+"""From the end of the last call to the first look: a second later the bridge gives memory back."""
 
 LOOK_EVERY_S: Final = 0.25
 
@@ -153,9 +153,9 @@ async def _settled(running: Rig, when: str, before: Moment | None) -> Moment:
     """What the bridge holds once its last call is gone; looks until all has returned or time is up."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + RETURN_S
-    await _wait(QUIET_S)
     while (await running.stats())["calls_active"] and loop.time() < deadline:
         await _wait(LOOK_EVERY_S)
+    await _wait(QUIET_S)
     moment = await _look(running, when)
     while before is not None and moment.more_than(before) and loop.time() < deadline:
         moment = await _look(running, when)
