@@ -67,6 +67,10 @@ class BotTurns:
         """Whether the model is in the middle of an answer."""
         return self._answer.generating(now)
 
+    def speaking(self, now: float) -> bool:
+        """Whether the model is in the middle of an answer of which some sound has come."""
+        return self._answer.speaking(now)
+
     def event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> Came:
         """Take an event of the live stream, or of one that finishes its answer."""
         answer = self._answer if leg.role is LegRole.LIVE else self._old_answer

@@ -307,7 +307,8 @@ class Conversation:
         self._save()  # so that a crash in the middle finds all of it
         self._release_tools(now)
         old = self._live_id
-        drains = self._bot.generating(now) and not self._phone.caller_speaks
+        # An answer without a sound so far is the next stream's to give: it is asked for it, too.
+        drains = self._bot.speaking(now) and not self._phone.caller_speaks
         if drains:
             self._transcript.bot_will_say(stream=old)
         else:
