@@ -395,7 +395,8 @@ class Conversation:
         self._bot.unmute()
         self._interrupted = False
         self._transcript.caller_said(text, stream=leg.id, at=self._at())
-        self.model.note_caller_text(text, now)
+        answering = self._bot.speaking(now) or self._phone.audible(now)
+        self.model.note_caller_text(text, now, answering=answering)
         self._phone.understood(text)
         self.changed = True
 

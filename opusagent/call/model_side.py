@@ -322,10 +322,18 @@ class ModelSide:
         if leg is self._current:
             self._watchdog.model_shows_life(now)
 
-    def note_caller_text(self, text: str, now: float) -> None:
-        """The model has understood this and owes an answer; its audio is done with."""
+    def note_caller_text(self, text: str, now: float, *, answering: bool) -> None:
+        """The model has understood this and owes an answer; its audio is done with.
+
+        Args:
+            text: What the caller said.
+            now: The present, in monotonic seconds.
+            answering: Whether the bot is speaking, perhaps in answer to this: its text may come late.
+        """
+        awaited = self.unanswered_speech or self._briefing.owed_turns
         self._uplink.ring.commit()
-        self._owe(text.strip(), now, is_turn=True)
+        if awaited or not answering:
+            self._owe(text.strip(), now, is_turn=True)
 
     def bot_started(self) -> None:
         """The bot begins to speak."""
