@@ -349,6 +349,8 @@ class Conversation:
                 if self._bot.event(leg, event, now) is Came.END:
                     self.model.drained(leg)
                 self._tool_event(leg, event, now)
+            case LegRole.CLOSING:
+                self._bot.unheard(leg, event)
         self.late_event(leg, event)
 
     def _live_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
