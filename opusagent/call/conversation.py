@@ -148,14 +148,15 @@ class Conversation:
 
     def look(self, now: float) -> None:
         """Replace the stream if it is old and the moment is good, or its time is up."""
-        if not self.model.is_old(now):
-            return
-        decision = self.model.decide(self._moment(), now)
-        match decision.action:
-            case Action.SWITCH:
-                self._switch(decision.cause, now)
-            case Action.CLOSE_FIRST:
-                self._close_first(now)
+        while self.model.is_old(now):  # also one that has just been put in the place of another
+            decision = self.model.decide(self._moment(), now)
+            match decision.action:
+                case Action.SWITCH:
+                    self._switch(decision.cause, now)
+                case Action.CLOSE_FIRST:
+                    self._close_first(now)
+                case _:
+                    return
 
     def caller_lost(self, now: float) -> None:
         """Her websocket is gone: the model hears silence, and what it says is kept."""
