@@ -18,7 +18,7 @@ from opusagent.audiocodes.codec import dump
 from opusagent.audiocodes.messages import SessionError
 from opusagent.audiocodes.outbox import Outbox
 from opusagent.bridges.sonic_pipe import SonicPipe
-from opusagent.call.call import Call
+from opusagent.call.call import Call, Phase
 from opusagent.call.events import (
     AudioToSonic,
     CallerAttached,
@@ -139,6 +139,11 @@ class BaseBridge:
                 await self._caller.close()
                 self._left.set()
         return outcome
+
+    @property
+    def phase(self) -> Phase:
+        """How far the call has come."""
+        return self._call.phase
 
     async def attach(self, caller: CallerTransport, text: str | bytes) -> None:
         """Go on with the caller on another websocket; returns when that is not needed any more.
