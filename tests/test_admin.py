@@ -274,6 +274,19 @@ def test_a_level_that_is_none_is_refused_in_words(body: bytes, levels_as_they_we
     assert get("/loggers").json() == before
 
 
+def test_at_debug_each_write_of_a_session_is_a_line_without_a_word_of_it(
+    levels_as_they_were: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask("PUT", "/loggers/memory_session_storage", body=b'{"level": "DEBUG"}')
+    get("/sessions/c", stored=Stored())
+    assert "session written" in caplog.text
+    assert "Ada" not in caplog.text
+    caplog.clear()
+    ask("PUT", "/loggers/memory_session_storage", body=b'{"level": "INFO"}')
+    get("/sessions/c", stored=Stored())
+    assert caplog.text == ""
+
+
 def test_a_logger_that_is_none_of_ours_is_not_found() -> None:
     answer = ask("PUT", "/loggers/botocore", body=b'{"level": "DEBUG"}')
     assert answer.status_code == 404
