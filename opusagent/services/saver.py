@@ -96,8 +96,6 @@ class Held:
 
         Never blocks and never fails.
         """
-        if self.is_fenced:
-            return
         self.newest, self.put_at = state, self._now()
         self.is_clean.clear()
         self.woken.set()
@@ -267,7 +265,7 @@ class Saver:
         if held.newest is not None:
             await self._save(held, held.newest)
             return
-        if held.written is None or held.is_over:
+        if held.written is None:
             return
         hold = await self._storage.touch_session(held.conversation_id, held.owner_epoch, held.saved)
         if hold is Hold.FENCED:

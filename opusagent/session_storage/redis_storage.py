@@ -26,15 +26,15 @@ from opusagent.observability import named_logger
 from opusagent.session_storage import Hold, SessionStorage
 from opusagent.session_storage.codec import Codec
 from opusagent.session_storage.envelope import Envelope, Watchers
-from opusagent.session_storage.redis_client import ConnectOptions, connect
+from opusagent.session_storage.redis_client import UNDER_REPAIR, ConnectOptions, connect
 from opusagent.session_storage.redis_url import RedisTarget, parse_redis_url
 
 __all__ = ["RedisSessionStorage"]
 
 _log = named_logger("redis_session_storage")
 
-_TROUBLE: Final = (RedisError, RedisClusterException, OSError, LookupError)
-"""`TimeoutError` is an `OSError`; redis-py's cluster client may look up a slot that it has lost."""
+_TROUBLE: Final = (RedisError, RedisClusterException, OSError, *UNDER_REPAIR)
+"""`TimeoutError` is an `OSError`."""
 PING_EVERY_S: Final = 1.0
 """A quiet subscription is asked for a sign of life this often."""
 _SILENT_PINGS: Final = 3
@@ -125,7 +125,8 @@ class RedisSessionStorage(SessionStorage):
             ConnectOptions(
                 # One more for the subscription, and one for a connection that is being replaced.
                 max_connections=max_connections + 2,
-                timeout_s=timeout_s,
+                # Half, so that a connection that hangs leaves time for another one.
+                timeout_s=timeout_s / 2,
                 retry_on_timeout=retry_on_timeout,
                 socket_keepalive=socket_keepalive,
             ),
@@ -177,7 +178,7 @@ class RedisSessionStorage(SessionStorage):
     async def list_active_sessions(self) -> list[str]:
         """The ids of all sessions, by SCAN on every primary server."""
         async with self._within(_BULK_S):
-            keys = [key async for key in self._client.keys(self._prefix)]
+            keys = {key async for key in self._client.keys(self._prefix)}
         cut = len(self._key(""))
         return sorted(key[cut:].decode(errors="replace") for key in keys)
 

@@ -43,6 +43,7 @@ class FaultyStorage(SessionStorage):
         self.log: list[tuple[float, str, str]] = []
         self.most_at_once = 0
         self.listen_errors: list[Exception] = []
+        self.watched = 0
         self._writing: dict[str, int] = {}
 
     def down(self) -> None:
@@ -103,7 +104,14 @@ class FaultyStorage(SessionStorage):
     def watch_session(
         self, conversation_id: str, claimed: Callable[[int], None]
     ) -> Callable[[], None]:
-        return self.inner.watch_session(conversation_id, claimed)
+        unwatch = self.inner.watch_session(conversation_id, claimed)
+        self.watched += 1
+
+        def stop() -> None:
+            self.watched -= 1
+            unwatch()
+
+        return stop
 
     async def listen(self) -> None:
         if self.listen_errors:

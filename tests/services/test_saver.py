@@ -100,6 +100,19 @@ async def test_put_never_waits_and_the_newest_of_several_wins(bench: Bench) -> N
 
 
 @in_virtual_time
+async def test_what_is_put_while_a_write_is_under_way_is_written_next(bench: Bench) -> None:
+    held = bench.hold()
+    held.put(bench.state("first"))
+    await later(0.1)
+    bench.storage.delay_s = 0.05
+    held.put(bench.state("second"))
+    await later(0.01)
+    held.put(bench.state("third"))
+    assert await bench.service.flush(1) == 0
+    assert await bench.texts() == ["third"]
+
+
+@in_virtual_time
 async def test_each_item_is_written_once_and_nothing_is_written_without_one(bench: Bench) -> None:
     held = bench.hold()
     for number in range(10):
@@ -316,6 +329,19 @@ async def test_a_call_that_lets_go_has_its_last_state_written_and_nothing_more(
     writes = len(bench.storage.log)
     await later(10)
     assert len(bench.storage.log) == writes
+
+
+@in_virtual_time
+async def test_a_call_that_let_go_or_was_fenced_watches_no_more(bench: Bench) -> None:
+    held, fenced = bench.hold("c"), bench.hold("d")
+    held.put(bench.state())
+    fenced.put(bench.state(conversation_id="d"))
+    await later(0.1)
+    assert bench.storage.watched == 2
+    held.release()
+    await bench.inner.claim_session("d", "other")
+    await later(0.1)
+    assert bench.storage.watched == 0
 
 
 @in_virtual_time

@@ -113,7 +113,7 @@ def cluster(folder: Path, nodes: int = 2) -> Iterator[list[Valkey]]:
         Valkey(
             folder,
             "cluster-enabled yes",
-            "cluster-node-timeout 1000",
+            "cluster-node-timeout 15000",
             f"cluster-port {free_port()}",
         )
         for _ in range(nodes)
