@@ -159,6 +159,11 @@ def test_a_mistake_of_use_is_one_line_that_names_it_and_exit_code_2(
     assert ran.out == ""
 
 
+def test_the_help_that_a_mistake_points_to_is_there(terminal: Terminal) -> None:
+    assert "(see run_bridge.py sessions --help)" in terminal.sessions("show").err
+    assert terminal.sessions("--help").code == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["list"], ["show", "c"], ["delete", "c"], ["export", "c"], ["cleanup", "--older-than", "1"]],
