@@ -121,8 +121,9 @@ def demo(
     from opusagent.simulators.scenario import find_scenario, scenario_names
 
     if list_scenarios:
+        width = max(map(len, scenario_names()))
         for name in scenario_names():
-            typer.echo(name)
+            typer.echo(f"{name:{width}}  {find_scenario(name).description}")
         return 0
     console = Console(highlight=False)
     find_scenario(scenario)
@@ -307,6 +308,16 @@ def bench(
             help="Instead: 200 calls of 2 s in a row, then 50 at once; exit 1 if anything is left behind.",
         ),
     ] = False,
+    switches: Annotated[
+        bool,
+        typer.Option(
+            "--switches",
+            help="Instead: change streams in every situation, counted frame by frame; exit 1 if a promise is broken.",
+        ),
+    ] = False,
+    switches_per_case: Annotated[
+        int, typer.Option(help="How many switches each situation gets at least.", min=1)
+    ] = 200,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
@@ -315,6 +326,8 @@ def bench(
     from opusagent.bench.soak import run_soak
 
     console = Console(stderr=True, highlight=False)
+    if switches:
+        return _switches(switches_per_case, as_json=as_json, console=console)
     if soak:
         result = _run(run_soak(progress=console.print))
         show_soak(result)
@@ -329,6 +342,18 @@ def bench(
     if as_json:
         typer.echo(json.dumps({"load": as_rows(figures)}))
     return 0
+
+
+def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
+    from opusagent.bench.switches import report
+    from opusagent.bench.switches.cases import CASES
+    from opusagent.bench.switches.run import run_switches
+
+    cases = _run(run_switches(CASES, per_case=per_case, progress=console.print))
+    report.show_switches(cases)
+    if as_json:
+        typer.echo(json.dumps({"switches": report.as_json(cases)}))
+    return 0 if report.all_kept(cases) else EXIT_CHECK_FAILED
 
 
 def _run[T](work: Coroutine[Any, Any, T]) -> T:

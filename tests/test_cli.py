@@ -50,7 +50,9 @@ def test_the_program_names_its_verbs() -> None:
 def test_the_scenarios_of_the_demo_can_be_listed() -> None:
     result = CliRunner().invoke(app, ["demo", "--list"])
     assert result.exit_code == 0
-    assert "basic" in result.output.split()
+    lines = result.output.splitlines()
+    assert [line.split()[0] for line in lines] == ["basic", "long-call"]
+    assert all(line.endswith(".") for line in lines)  # with a sentence each
 
 
 def run_here(

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from opusagent.demo.run import DemoResult
+from opusagent.demo.result import DemoResult
 from opusagent.simulators.caller_wav import stereo_wav
 from opusagent.simulators.timeline import Mark, MarkKind, Row, Span, timeline_svg
 
@@ -45,6 +45,8 @@ def show(result: DemoResult, files: list[Path], console: Console) -> None:
     console.print()
     console.print(_figures(result))
     console.print(_phrases(result))
+    if result.switches:
+        console.print(_switches(result))
     for path in files:
         console.print(f"  {path}")
     for broken in result.broken:
@@ -59,6 +61,7 @@ def _figures(result: DemoResult) -> Table:
         ("session.accepted", _ms(record.accept_s)),
         ("first bot audio after that", _ms(record.first_bot_audio_s)),
         ("bot audio handed over ahead of time, at most", _ms(record.max_lead_s)),
+        ("longest gap in what the bot said", _ms(result.largest_gap_s)),
     ]
     rows += [(f"answer to {a.phrase.label!r}", _ms(a.seconds)) for a in record.answers()]
     for cut in record.interruptions():
@@ -83,6 +86,26 @@ def _phrases(result: DemoResult) -> Table:
     return table
 
 
+def _switches(result: DemoResult) -> Table:
+    table = Table(title="changes of stream, by the bridge")
+    headings = ("stream", "reason", "at", "turns", "bytes", "replayed", "gap", "first frame")
+    for heading in headings:
+        left = heading in {"stream", "reason"}
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+    for one in result.switches:
+        table.add_row(
+            f"{one.old} to {one.new}",
+            one.reason,
+            f"{one.at_s:.1f} s",
+            str(one.history_items),
+            str(one.history_bytes),
+            f"{one.replayed_ms} ms",
+            f"{one.gap_ms} ms",
+            "-" if one.first_frame_ms is None else f"{one.first_frame_ms} ms",
+        )
+    return table
+
+
 def _picture(result: DemoResult) -> str:
     record = result.record
     spans = [Span(Row.CALLER, p.began_at, p.ended_at, p.label) for p in record.phrases]
@@ -94,7 +117,7 @@ def _picture(result: DemoResult) -> str:
         spans.append(Span(Row.BOT, began, ended, text))
         spans.append(Span(Row.PLAY, play.opened_at, play.closed_at or ended, play.stream_id))
     end = record.ended_at or max((span.end_s for span in spans), default=1.0)
-    marks = []
+    marks = [Mark(MarkKind.SWITCH, one.at_s, one.reason) for one in result.switches]
     for line in result.log:
         match line["event"]:
             case "barge-in":

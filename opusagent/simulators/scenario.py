@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from opusagent.errors import ConfigError
+from opusagent.simulators.setup import ExpectedSwitch, Setup
 from opusagent.simulators.voice import BOT, CALLER, VoiceStyle
 
 __all__ = [
@@ -212,13 +213,16 @@ type Step = Annotated[Wait | Say | Interrupt | Dtmf | Pause | HangUp, Field(disc
 class Scenario(_Part):
     """A whole conversation."""
 
-    name: Id
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     description: str
+    setup: Setup = Setup()
     caller: CallerRules = CallerRules()
     bot: BotRules = BotRules()
     phrase: tuple[Phrase, ...]
     typed: tuple[TypedRule, ...] = ()
     step: Annotated[tuple[Step, ...], Field(min_length=1)]
+    switch: tuple[ExpectedSwitch, ...] = ()
+    """Every change of stream, in order; there may be no other."""
 
     @property
     def phrases(self) -> dict[str, str]:
@@ -273,6 +277,10 @@ class Scenario(_Part):
                 yield f"step[{i}].phrase: there is no phrase {step.phrase!r}; there are {known}"
             if isinstance(step, HangUp) and i + 1 < len(self.step):
                 yield f"step[{i + 1}]: nothing can follow hang_up"
+        said = {step.phrase for step in self.step if isinstance(step, Say | Interrupt)}
+        for i, switch in enumerate(self.switch):
+            if switch.during and switch.during not in said:
+                yield f"switch[{i}].during: no step says {switch.during!r}"
 
 
 def names_in(template: str) -> list[str]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from opusagent.demo.report import write_files
+from opusagent.demo.report import show, write_files
 from opusagent.demo.run import run_demo
 
 SHORT = """
@@ -49,3 +51,26 @@ def test_a_scenario_of_ones_own_is_played_whatever_is_set_for_the_real_bridge(
     _, transcript, picture = write_files(result, tmp_path / "files")
     assert json.loads(transcript.read_text())["figures"]["ok"] is True
     assert "<title>stream 1 (0." in picture.read_text()
+
+
+@pytest.mark.integration
+def test_a_caller_cannot_tell_that_her_call_went_over_five_streams(tmp_path: Path) -> None:
+    told: list[str] = []
+    result = asyncio.run(run_demo("long-call", say=told.append))
+    assert result.broken == []
+    assert sum("takes over" in line for line in told) == 4
+    silent, cut, forced, complete = result.switches
+    assert (silent.replayed_ms, complete.replayed_ms) == (0, 0)
+    assert 500 < cut.replayed_ms < 2_500
+    assert 3_000 < forced.replayed_ms < 8_500
+    assert "Do you still know my name?" in {one.text for one in result.streams[-1].heard}
+    assert "Alice Miller" in result.transcript[-1].text
+    _, transcript, picture = write_files(result, tmp_path)
+    assert len(json.loads(transcript.read_text())["figures"]["switches"]) == 4
+    drawn = picture.read_text()
+    for shown in ("stream switch deadline", "standby", "replayed to it", "stream cut"):
+        assert f">{shown}</text>" in drawn
+    printed = io.StringIO()
+    show(result, [], Console(width=80, file=printed))
+    assert "turn_complete" in printed.getvalue()
+    assert "every promise kept" in printed.getvalue()
