@@ -16,6 +16,8 @@ _CLI = "test_sessions_cli.py::"
 _RULES = "sonic/test_peer_rules.py::"
 _STREAM = "sonic/test_stream.py::"
 _HANDSHAKE = "end_to_end/test_handshake.py::"
+_RESUME = "call/test_resume.py::"
+_SERVER = "test_server_resume.py::"
 
 _BEDROCK_SESSIONS = (
     "Bedrock's session API is not used: it cannot claim a conversation for one process, and a write "
@@ -27,6 +29,7 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
         says="A conversation survives the restart of its pod.",
         tests=(
             _SERVICE + "test_a_conversation_is_taken_up_by_another_process_with_all_that_was_said",
+            _SERVER + "test_the_new_stream_is_told_the_conversation_before_it_hears_anything",
         ),
         pending=True,
     ),
@@ -37,7 +40,12 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
     ),
     "E03": Promise(
         says="No data is lost in a deployment.",
-        tests=("test_server.py::test_everything_is_over_three_seconds_before_the_time_is_up",),
+        tests=(
+            "test_server.py::test_everything_is_over_three_seconds_before_the_time_is_up",
+            _SERVER + "test_three_processes_are_replaced_one_after_the_other_and_no_call_is_lost",
+            _SERVER
+            + "test_twenty_calls_are_let_go_and_taken_up_by_another_process_and_none_is_hung_up",
+        ),
         pending=True,
     ),
     "E04": Promise(
@@ -66,8 +74,10 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
     ),
     "E07": Promise(
         says="A stream that does not begin a conversation is given its history.",
-        tests=(_STREAM + "test_history_goes_out_block_by_block_before_the_audio_opens",),
-        pending=True,
+        tests=(
+            _STREAM + "test_history_goes_out_block_by_block_before_the_audio_opens",
+            _RESUME + "test_another_process_tells_a_new_stream_all_that_was_said_and_done",
+        ),
     ),
     "E08": Promise(
         says="Audio waits until the history is sent.",
@@ -78,8 +88,10 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
     ),
     "E09": Promise(
         says="A turn that is complete is saved with both transcripts, and counted.",
-        tests=("call/test_conversation.py::test_every_final_text_is_saved",),
-        pending=True,
+        tests=(
+            "call/test_conversation.py::test_every_final_text_is_saved",
+            "call/test_conversation.py::test_the_turns_of_the_caller_are_counted",
+        ),
     ),
     "E10": Promise(
         says="A turn is appended to what is stored.",
@@ -132,8 +144,8 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
         tests=(
             _SERVICE + "test_three_cuts_are_counted_as_three",
             _ALERTS + "test_every_outcome_of_a_resume_is_counted_from_zero",
+            "services/test_session_manager_service.py::test_a_recovery_is_a_log_line_with_the_length_of_the_history_and_none_of_its_words",
         ),
-        pending=True,
     ),
     "E18": Promise(
         says="Two tests by hand: kill and restart; a rolling update.",
@@ -186,9 +198,10 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
         tests=(
             _SERVICE + "test_an_unknown_conversation_is_refused",
             _HANDSHAKE + "test_a_resume_of_an_unknown_conversation_is_refused_with_the_reason",
+            _SERVER
+            + "test_where_it_is_wanted_a_fresh_conversation_begins_but_never_in_anothers_name",
         ),
         departed="Where that is set; by default the tenant's fail-over hears of it.",
-        pending=True,
     ),
     "E26": Promise(
         says="The history is read again every five turns.",
@@ -206,6 +219,7 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
             + "test_while_the_store_is_down_states_wait_and_the_newest_is_written_when_it_is_back",
             _SAVER + "test_put_never_waits_and_the_newest_of_several_wins",
             "test_server.py::test_a_store_that_is_down_makes_the_bridge_unready_unless_that_is_tolerated",
+            _SERVER + "test_while_the_store_is_down_calls_run_on_at_a_signal",
         ),
         pending=True,
     ),
@@ -214,8 +228,8 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
         tests=(
             _CONTRACT + "test_a_claim_raises_the_epoch_by_one_and_names_the_owner",
             _CONTRACT + "test_whoever_was_replaced_cannot_write_and_its_successor_can",
+            _SERVER + "test_another_process_takes_the_call_and_the_old_owner_goes_without_a_word",
         ),
-        pending=True,
     ),
     "E29": Promise(
         says="What was said is kept for an audit, for a time that is set.",

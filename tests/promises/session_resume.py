@@ -15,14 +15,18 @@ _CODEC = "session_storage/test_codec.py::"
 _STATE = "models/test_session_state.py::"
 _ADMIN = "test_admin.py::"
 _DOCUMENT = "test_session_resume.py::"
+_RESUME = "call/test_resume.py::"
+_SERVER = "test_server_resume.py::"
 
 SESSION_RESUME: Final[dict[str, Promise]] = {
     "R01": Promise(
         says="A conversation goes on after a disconnection, a restart or another interruption.",
         tests=(
             _SERVICE + "test_a_conversation_is_taken_up_by_another_process_with_all_that_was_said",
+            "bridges/test_attach.py::test_a_call_goes_on_on_another_websocket_and_no_frame_is_lost",
+            _RESUME + "test_the_rest_of_a_sentence_is_played_in_a_play_stream_with_a_new_id",
+            _SERVER + "test_the_new_stream_is_told_the_conversation_before_it_hears_anything",
         ),
-        pending=True,
     ),
     "R02": Promise(
         says="A store stores, retrieves, deletes, lists, and cleans up after 3600 s.",
@@ -115,32 +119,35 @@ SESSION_RESUME: Final[dict[str, Promise]] = {
         tests=(
             _SERVICE + "test_every_refusal_has_words_for_the_peer",
             "end_to_end/test_handshake.py::test_a_resume_of_an_unknown_conversation_is_refused_with_the_reason",
+            _SERVER
+            + "test_where_it_is_wanted_a_fresh_conversation_begins_but_never_in_anothers_name",
+            _SERVER + "test_a_conversation_that_cannot_go_on_is_refused_in_words",
         ),
         departed="Only where that is set. By default it is refused with the reason, because a bot "
         "that has forgotten everything and does not say so is worse than the tenant's fail-over.",
-        pending=True,
     ),
     "R13": Promise(
         says="The state is updated all the time.",
         tests=(
             _SAVER + "test_every_write_is_done_within_100_ms_of_its_event",
             _SAVER + "test_put_never_waits_and_the_newest_of_several_wins",
+            _RESUME + "test_each_committed_item_is_saved_once_in_the_step_that_brings_it",
         ),
         pending=True,
     ),
     "R14": Promise(
         says="A bridge takes a store of sessions.",
+        tests=(_SERVER + "test_after_the_grace_a_caller_is_taken_up_from_the_store",),
         departed="It takes the service over the store, under that keyword: one saver for all calls of "
         "a process.",
-        pending=True,
     ),
     "R15": Promise(
         says="Transcript and function calls are restored, read and cleared.",
         tests=(
             "test_transcript_manager.py::test_stored_turns_are_taken_up_with_all_that_stands_in_them",
             "test_function_handler.py::test_a_stored_ledger_is_taken_up",
+            _RESUME + "test_another_process_tells_a_new_stream_all_that_was_said_and_done",
         ),
-        pending=True,
     ),
     "R16": Promise(
         says="A turn is stored as input or output, with its text.",
@@ -151,9 +158,13 @@ SESSION_RESUME: Final[dict[str, Promise]] = {
     ),
     "R17": Promise(
         says="Audio is part of the state.",
-        tests=(_STATE + "test_a_state_survives_storage",),
+        tests=(
+            _STATE + "test_a_state_survives_storage",
+            _RESUME
+            + "test_speech_that_nobody_has_answered_is_kept_when_a_call_is_let_go_and_replayed_once",
+            _RESUME + "test_without_a_drain_no_sound_is_stored",
+        ),
         departed="Only what the caller said and nobody has answered, when a call is let go.",
-        pending=True,
     ),
     "R18": Promise(
         says="URL, password and database of Redis, time to live, prefix and number of sessions come "
@@ -203,6 +214,7 @@ SESSION_RESUME: Final[dict[str, Promise]] = {
             _DOCUMENT + "TestMemorySessionStorage::test_list_active_sessions",
             _DOCUMENT + "TestSessionManagerService::test_an_expired_session_is_not_resumed",
             "test_transcript_manager.py::test_stored_turns_are_taken_up_with_all_that_stands_in_them",
+            _RESUME + "test_another_process_tells_a_new_stream_all_that_was_said_and_done",
         ),
         pending=True,
     ),

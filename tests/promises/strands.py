@@ -14,6 +14,8 @@ _REDIS = "session_storage/test_redis_storage.py::"
 _STATE = "models/test_session_state.py::"
 _HANDOVER = "call/test_handover.py::"
 _TALK = "call/test_conversation.py::"
+_RESUME = "call/test_resume.py::"
+_SERVER = "test_server_resume.py::"
 
 STRANDS: Final[dict[str, Promise]] = {
     "S01": Promise(
@@ -25,22 +27,30 @@ STRANDS: Final[dict[str, Promise]] = {
     ),
     "S02": Promise(
         says="Key-value state of the agent is persisted and restored.",
-        tests=(_STATE + "test_a_state_survives_storage",),
+        tests=(
+            _STATE + "test_a_state_survives_storage",
+            _RESUME + "test_what_tools_have_noted_is_kept",
+        ),
         pending=True,
     ),
     "S03": Promise(
         says="Connection and configuration are restored: voice, tools, prompt, media format.",
-        tests=(_STATE + "test_a_state_survives_storage",),
-        pending=True,
+        tests=(
+            _STATE + "test_a_state_survives_storage",
+            _RESUME + "test_the_restored_stream_is_opened_exactly_like_the_first",
+            _RESUME + "test_a_return_without_formats_goes_on_with_those_of_before",
+            _SERVER + "test_the_agent_of_before_goes_on_though_its_file_has_changed",
+        ),
     ),
     "S04": Promise(
         says="The history of tool calls is restored.",
         tests=(
             "test_function_handler.py::test_a_stored_ledger_is_taken_up",
             "call/test_context.py::test_calls_stand_where_they_were_made",
+            _RESUME + "test_another_process_tells_a_new_stream_all_that_was_said_and_done",
+            _RESUME + "test_of_a_running_tool_that_may_not_be_run_again_the_outcome_is_unknown",
         ),
         departed="The model gets it as text: the service takes no tool events in a history.",
-        pending=True,
     ),
     "S05": Promise(
         says="A session's id is unique; whoever uses one again overwrites what was there.",
@@ -71,15 +81,18 @@ STRANDS: Final[dict[str, Promise]] = {
     ),
     "S08": Promise(
         says="A session exists from the first start of its agent on.",
-        tests=(_SAVER + "test_what_is_put_is_stored_at_once_under_its_tenant_and_owner",),
-        pending=True,
+        tests=(
+            _SAVER + "test_what_is_put_is_stored_at_once_under_its_tenant_and_owner",
+            _RESUME + "test_each_committed_item_is_saved_once_in_the_step_that_brings_it",
+            _RESUME + "test_a_session_knows_its_agent_and_its_formats_from_the_first_save",
+        ),
     ),
     "S09": Promise(
         says="An agent that starts with the id of a session that exists knows what was said in it.",
         tests=(
             _SERVICE + "test_a_conversation_is_taken_up_by_another_process_with_all_that_was_said",
+            _SERVER + "test_the_new_stream_is_told_the_conversation_before_it_hears_anything",
         ),
-        pending=True,
     ),
     "S10": Promise(
         says="Everything is saved as it comes: both voices, the model's answers, tool calls.",
@@ -87,6 +100,8 @@ STRANDS: Final[dict[str, Promise]] = {
             _TALK + "test_every_final_text_is_saved",
             _TALK + "test_a_played_sentence_counts_though_its_final_text_never_comes",
             _SAVER + "test_each_item_is_written_once_and_nothing_is_written_without_one",
+            _RESUME + "test_each_committed_item_is_saved_once_in_the_step_that_brings_it",
+            _RESUME + "test_a_final_text_that_differs_from_the_plan_is_saved",
         ),
         pending=True,
     ),
@@ -104,6 +119,7 @@ STRANDS: Final[dict[str, Promise]] = {
         tests=(
             _HANDOVER
             + "test_the_new_stream_is_told_what_was_said_and_then_hears_the_caller_without_a_gap",
+            _RESUME + "test_a_change_of_stream_is_saved_before_the_next_stream_is_told_anything",
         ),
         pending=True,
     ),
@@ -133,10 +149,11 @@ STRANDS: Final[dict[str, Promise]] = {
         tests=(
             _SERVICE + "test_data_that_is_no_session_of_ours_cannot_be_resumed_and_is_no_crash",
             _SERVICE + "test_a_damaged_record_gives_way_to_a_new_session",
+            _SERVER
+            + "test_where_it_is_wanted_a_fresh_conversation_begins_but_never_in_anothers_name",
         ),
         departed="Under the same id, which is VoiceAI Connect's, and only where that is set: by "
         "default the tenant's fail-over hears of it.",
-        pending=True,
     ),
     "S17": Promise(
         says="A damaged file is removed, and the session begins anew.",
