@@ -90,7 +90,7 @@ def serve(config: ConfigOption = None, **flags: str | bool) -> int:
 @app.command(epilog="Example: python run_bridge.py check --config config/bridge.toml")
 @with_setting_flags
 def check(config: ConfigOption = None, **flags: str | bool) -> int:
-    """Look whether a call could be taken: configuration, agents, credentials, Bedrock. One line each."""
+    """Look whether a call could be taken: configuration, agents, store, credentials, Bedrock. One line each."""
     from opusagent.config import load
     from opusagent.preflight import check as run
 
