@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from opusagent import arguments
+from opusagent import arguments, sessions_cli
 from opusagent.errors import ConfigError, LocalProtocolError, OpusAgentError
 from opusagent.flags import with_setting_flags
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
+
+app.add_typer(sessions_cli.app, name="sessions")
 
 ConfigOption = Annotated[
     Path | None,
@@ -69,7 +71,7 @@ def main() -> int:
             raise
         known = {
             command.callback.__name__ for command in app.registered_commands if command.callback
-        }
+        } | {group.name for group in app.registered_groups}
         helped = f"{verb} --help" if verb in known else "--help"
         return _complain(f"{usage()} (see run_bridge.py {helped})")
     return code if isinstance(code, int) else 0
@@ -88,7 +90,7 @@ def serve(config: ConfigOption = None, **flags: str | bool) -> int:
 @app.command(epilog="Example: python run_bridge.py check --config config/bridge.toml")
 @with_setting_flags
 def check(config: ConfigOption = None, **flags: str | bool) -> int:
-    """Look whether a call could be taken: configuration, agents, credentials, Bedrock. One line each."""
+    """Look whether a call could be taken: configuration, agents, store, credentials, Bedrock. One line each."""
     from opusagent.config import load
     from opusagent.preflight import check as run
 
