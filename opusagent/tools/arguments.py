@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final, override
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
 from pydantic.errors import PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import from_json
+from pydantic_core.core_schema import WithDefaultSchema
 
 from opusagent.errors import ConfigError, ToolError
 from opusagent.tools.tool import Arguments
@@ -20,6 +21,8 @@ __all__ = ["REQUIRED", "Parameter", "Parameters", "parse_arguments"]
 REQUIRED: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
 
+# Models give a number for what is digits to us.
+_CONFIG: Final = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 _MAX_ENCODINGS: Final = 3
 _MAX_PROBLEMS: Final = 5
 _MAX_PROBLEM_CHARS: Final = 200
@@ -65,7 +68,14 @@ class Parameter:
 
 
 class _Schema(GenerateJsonSchema):
-    """Without the titles that pydantic makes of names: the model has the names."""
+    """As plain as can be: without titles made of names, and without null for what may be left out."""
+
+    @override
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        if "default" not in schema or schema["default"] is not None:
+            return super().default_schema(schema)
+        inner = schema["schema"]
+        return self.generate_inner(inner["schema"] if inner["type"] == "nullable" else inner)
 
     @override
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -93,9 +103,7 @@ class Parameters:
             for field, parameter in zip(self._fields, parameters, strict=True)
         }
         try:
-            self._model: type[BaseModel] = create_model(
-                "Arguments", __config__=ConfigDict(extra="forbid"), **fields
-            )
+            self._model: type[BaseModel] = create_model("Arguments", __config__=_CONFIG, **fields)
             self.schema: dict[str, JsonValue] = self._model.model_json_schema(
                 by_alias=True, schema_generator=_Schema
             )

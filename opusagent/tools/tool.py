@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from opusagent.errors import ConfigError
 from opusagent.models.session_state import ToolSpec
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Place",
     "Tool",
     "ToolContext",
+    "at_key",
 ]
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -133,6 +136,15 @@ class Tool:
     spec: ToolSpec
     run: Callable[[Arguments, ToolContext, Place], Awaitable[JsonObject]]
     timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+@contextmanager
+def at_key(name: str) -> Iterator[None]:
+    """Put the name of a key before what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _copy(value: JsonValue) -> JsonValue:
