@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final, get_type_hints
 
 from opusagent.errors import ConfigError
@@ -87,8 +87,15 @@ def _parameters(
     function: Callable[..., object], about: dict[str, str]
 ) -> tuple[list[Parameter], str]:
     """The parameters that the model gives, and the name of the one that takes the context."""
+    real = inspect.unwrap(function)
+    # What it returns is nobody's business here.
+    told = {name: hint for name, hint in real.__annotations__.items() if name != "return"}
     try:
-        hints = get_type_hints(function, include_extras=True)
+        hints = get_type_hints(
+            SimpleNamespace(__annotations__=told),
+            globalns=getattr(real, "__globals__", {}),
+            include_extras=True,
+        )
     except (NameError, TypeError) as error:
         raise ConfigError(f"a type cannot be found: {error}") from None
     parameters = []

@@ -23,7 +23,8 @@ SHORTENED: Final = "shortened"
 """The key that says that a result was too long."""
 
 _NOTE: Final = "This is the beginning of a longer result."
-_NOTE_BYTES: Final = len(json.dumps({"result": 0, SHORTENED: _NOTE}))
+# The note, and the longest number, which may be begun with one byte left.
+_RESERVE_BYTES: Final = len(json.dumps({"result": 0, SHORTENED: _NOTE})) + 32
 _MAX_DEPTH: Final = 32
 _MAX_ERROR_CHARS: Final = 500
 _SAFE_INT_BITS: Final = 64
@@ -36,7 +37,7 @@ def as_object(value: object, max_bytes: int = MAX_RESULT_BYTES) -> JsonObject:
     iterables become what JSON has for them, other things their text, NaN and infinity null. What is too long
     is cut, and `shortened` says so. The time that this takes depends on `max_bytes`, not on the value.
     """
-    copier = _Copier(max_bytes - _NOTE_BYTES)
+    copier = _Copier(max_bytes - _RESERVE_BYTES)
     copy = copier.copy(value, 0)
     result: JsonObject = copy if isinstance(copy, dict) else {"result": copy}
     if copier.is_cut:
@@ -59,6 +60,7 @@ class _Copier:
     def copy(self, value: object, depth: int) -> JsonValue:
         if depth > _MAX_DEPTH:
             self.is_cut = True
+            self._room -= 4
             return None
         match value:  # the plain types of JSON first: looking for the others takes long
             case dict():
