@@ -6,9 +6,9 @@ audio up by more than the interpreter's lock takes to change hands.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextvars
-import itertools
 import sys
 import threading
 from collections import Counter
@@ -29,10 +29,10 @@ MAX_THREADS: Final = 32
 MAX_ABANDONED: Final = 16
 """Threads that nobody waits for any more; at this many no function is begun before one of them ends."""
 STUCK_S: Final = 1.0
-"""How long an async function may keep the others' loop busy without awaiting anything."""
+"""How long an async function may keep the others' loop busy without awaiting anything; at most twice that."""
 SWITCH_INTERVAL_S: Final = 0.0005
-"""After this time a thread gives the interpreter's lock up to one that waits. With Python's 5 ms a dozen
-functions that compute would hold audio up for 60 ms (measured)."""
+"""After this time a thread gives the interpreter's lock up to one that waits. With Python's 5 ms each function
+that computes would hold audio up by as much, at every turn (measured)."""
 
 
 class Workshop:
@@ -54,7 +54,6 @@ class Workshop:
         self._on_abandoned = on_abandoned
         self._max_abandoned = max_abandoned
         self._slots = asyncio.Semaphore(max_threads)
-        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._abandoned: set[object] = set()
         self._bench: _Bench | None = None
@@ -69,7 +68,7 @@ class Workshop:
         async with self._slots:
             self._refuse_if_crowded(name)
             job = _Job(work, asyncio.get_running_loop(), self._take_back)
-            self._start(name, job.run)
+            self._start(job.run)
             try:
                 return await job.result
             except asyncio.CancelledError:
@@ -88,11 +87,11 @@ class Workshop:
         bench = self._bench
         if bench is None:
             bench = self._bench = _Bench(self._take_back)
-            self._start("async", bench.run)
+            self._start(bench.run)
         bench.names[name] += 1
-        seen = threading.Event()
-        bench.loop.call_soon_threadsafe(seen.set)
-        asyncio.get_running_loop().call_later(STUCK_S, self._look_at, bench, seen)
+        if not bench.is_watched:
+            bench.is_watched = True
+            asyncio.get_running_loop().call_later(STUCK_S, self._ask, bench)
         future = asyncio.run_coroutine_threadsafe(_tamed(work), bench.loop)
         try:
             return await asyncio.wrap_future(future)
@@ -114,16 +113,12 @@ class Workshop:
         if len(self._abandoned) >= self._max_abandoned:
             raise ToolError(f"{name} cannot be run now: too many others do not end")
 
-    def _start(self, name: str, target: Callable[[], None]) -> None:
+    def _start(self, target: Callable[[], None]) -> None:
         if sys.getswitchinterval() > SWITCH_INTERVAL_S:
             sys.setswitchinterval(SWITCH_INTERVAL_S)
-        context = contextvars.copy_context()  # what is bound for log lines
-        threading.Thread(
-            target=context.run,
-            args=(target,),
-            name=f"tool {next(self._numbers)} {name}",
-            daemon=True,  # one that never ends must not keep the process from ending
-        ).start()
+        # Not by `threading`: it waits until the thread runs, for tens of milliseconds where others compute,
+        # and one that never ends would be waited for at the process's end.
+        _thread.start_new_thread(contextvars.copy_context().run, (target,))
 
     def _abandon(self, what: _Job[Any] | _Bench) -> None:
         with self._lock:
@@ -140,13 +135,24 @@ class Workshop:
             count = len(self._abandoned)
         self._on_abandoned(count)
 
-    def _look_at(self, bench: _Bench, seen: threading.Event) -> None:
-        if seen.is_set() or self._bench is not bench:
+    def _ask(self, bench: _Bench) -> None:
+        """See whether the loop of async functions still turns."""
+        seen = threading.Event()
+        bench.call(seen.set)
+        asyncio.get_running_loop().call_later(STUCK_S, self._judge, bench, seen)
+
+    def _judge(self, bench: _Bench, seen: threading.Event) -> None:
+        if self._bench is not bench:
             return
-        _log.warning("async tools block their loop", running=sorted(bench.names))
-        self._bench = None
-        self._abandon(bench)
-        bench.end()
+        if not seen.is_set():
+            _log.warning("async tools block their loop", running=sorted(bench.names))
+            self._bench = None
+            self._abandon(bench)
+            bench.end()
+        elif bench.names:
+            self._ask(bench)
+        else:
+            bench.is_watched = False
 
 
 async def _tamed[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -206,7 +212,13 @@ class _Bench:
         self.loop = asyncio.SelectorEventLoop()
         self.names = Counter[str]()
         self.is_over = False
+        self.is_watched = False
         self._on_over = on_over
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Have its loop call something."""
+        with suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(callback)
 
     def run(self) -> None:
         """In the thread."""
