@@ -90,7 +90,7 @@ class _Declared:
     def now(self) -> dict[str, Tool]:
         """Every tool; those of a server get its name before theirs where that is not the only one."""
         listed = [(server.name, tool) for server in self.servers for tool in server.tools]
-        names = Counter(self.tools) + Counter(tool.spec.name for _, tool in listed)
+        names = Counter([*self.tools, *(tool.spec.name for _, tool in listed)])
         tools = dict(self.tools)
         for server, tool in listed:
             name = tool.spec.name
