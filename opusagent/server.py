@@ -98,7 +98,8 @@ class BridgeServer:
         self._settings = settings
         self._plans = {name: make_plan(settings, *agents.pick(name)) for name in agents.names}
         self._agents = agents
-        self._tools = Toolbox({name: agents.pick(name)[1].tools for name in agents.names})
+        declared = {name: agents.pick(name)[1].tools for name in agents.names}
+        self._tools = Toolbox(declared, meter=metrics)
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()

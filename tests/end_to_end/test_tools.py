@@ -65,6 +65,8 @@ def test_tools_are_told_to_the_model_run_and_answered_once_each(tmp_path: Path) 
         assert "no tool named other" in str(results["other"]["error"])
         assert [failed["tool"] for failed in line.logged("tool failed")] == ["breaks"]
         assert "4711" not in line.log.getvalue()
+        counts = line.metrics.snapshot()["tool_seconds_count"]
+        assert counts == {"done": 1, "late": 1, "failed": 1}
 
     tools = (
         ToolAsk("look_up", {"order_id": "A1"}),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,3 +147,19 @@ def test_tools_of_servers_are_shared_and_get_their_names_where_there_are_others(
             assert "closed" in str((await call(asks("fails")))["error"])
 
     asyncio.run(main())
+
+
+@pytest.mark.integration
+def test_packages_of_the_extra_are_loaded_only_where_tools_need_them(
+    module: dict[str, Any],
+) -> None:
+    code = f"""
+import sys
+import opusagent.server
+from opusagent.models.agent import PythonTools
+from opusagent.tools.toolbox import Toolbox
+Toolbox({{"a": [PythonTools(type="python", module={module["module"]!r})]}})
+print(sorted({{"httpx", "httpx2", "mcp"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
