@@ -158,6 +158,23 @@ def test_tools_are_listed_anew_from_time_to_time() -> None:
     in_memory(main, server=server)
 
 
+def test_a_call_that_fails_as_lost_connections_do_makes_the_server_be_asked_at_once() -> None:
+    server = MCPServer("broken")
+
+    @server.tool()
+    async def breaks() -> None:
+        """Break."""
+        server.add_tool(breaks, name="more")
+        raise mcp.MCPError(-32603, "the caller said 4711")
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "breaks") == {"error": "breaks is not available now"}
+        await pass_time(1)
+        assert names(connection) == ["breaks", "more"]
+
+    in_memory(main, server=server)
+
+
 def test_names_that_the_model_could_not_use_are_changed() -> None:
     server = MCPServer("dots")
 
