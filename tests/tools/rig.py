@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,3 @@ async def eventually(look: Callable[[], object], within_s: float = 5.0) -> bool:
             return False
         await pass_time(0.005)
     return True
-
-
-def p99(values: Sequence[float]) -> float:
-    return sorted(values)[int(len(values) * 0.99)]
