@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 MAX_TOOL_S = 30.0
-"""What a tool may take: Nova Sonic ends a stream that had no interactive event for 55 s (measured)."""
+"""What a tool may take: a stream without an interactive event for 55 s was seen to be ended (field reports)."""
 
 
 class Endpointing(enum.StrEnum):
