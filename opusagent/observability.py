@@ -182,6 +182,7 @@ class _Known:
 
 _LATENCY_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _CALL_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0, 480.0, 900.0, 1800.0, 3600.0)
+_TOOL_S: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _SWITCH_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _AGE_S: Final = (30.0, 60.0, 120.0, 240.0, 360.0, 400.0, 440.0, 460.0, 470.0, 480.0)
 _ITEMS: Final = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
@@ -283,6 +284,12 @@ class Metrics:
         )
         self.tokens = self._counter("tokens", "Tokens that Bedrock reported.", "kind")
         self.tool_calls = self._counter("tool_calls", "Tool calls, by how they ended.", "status")
+        self.tool_seconds = self._histogram(
+            "tool_seconds", "What tools took, by what became of them.", _TOOL_S, "outcome"
+        )
+        self._tool_threads = self._gauge(
+            "tool_threads_abandoned", "Threads of tools that nobody waits for any more."
+        )
 
         self.audio_dropped_seconds = self._counter(
             "audio_dropped_seconds", "Audio given up because it came too late.", "where"
@@ -329,6 +336,14 @@ class Metrics:
         """Count a caller who came back: `resumed`, or why not."""
         self.recoveries.labels(outcome).inc()
 
+    def tool_ended(self, name: str, outcome: str, seconds: float) -> None:
+        """Note what became of a tool, and how long it took; from any agent's file, so without its name."""
+        self.tool_seconds.labels(outcome).observe(seconds)
+
+    def tool_threads_abandoned(self, count: int) -> None:
+        """Note how many threads of tools nobody waits for any more."""
+        self._tool_threads.set(count)
+
     def unknown_message(self, wire: str, message_type: str) -> bool:
         """Count a message of unknown type; true the first time, which is when to log it."""
         label, is_new = self._known.label(f"unknown {wire}", message_type)
@@ -369,7 +384,9 @@ class Metrics:
     def _gauge(self, name: str, help_text: str) -> Gauge:
         return Gauge(name, help_text, namespace="opusagent", registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(
+        self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
         return Histogram(
-            name, help_text, namespace="opusagent", registry=self.registry, buckets=buckets
+            name, help_text, labels, namespace="opusagent", registry=self.registry, buckets=buckets
         )

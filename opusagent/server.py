@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -35,6 +35,7 @@ from opusagent.services.session_manager_service import (
     SessionManagerService,
     Verdict,
 )
+from opusagent.tools.toolbox import Toolbox
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
@@ -100,6 +101,8 @@ class BridgeServer:
         self._settings = settings
         self._plans = {name: make_plan(settings, *agents.pick(name)) for name in agents.names}
         self._agents = agents
+        declared = {name: agents.pick(name)[1].tools for name in agents.names}
+        self._tools = Toolbox(declared, meter=metrics)
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()
@@ -134,6 +137,7 @@ class BridgeServer:
         Raises:
             ConfigError: If the address cannot be taken.
         """
+        await self._tools.start()
         return await self._socket_server.start()
 
     async def drain(self) -> None:
@@ -159,6 +163,7 @@ class BridgeServer:
         self._draining = True
         await self._let_go(STOP_S)
         await self._socket_server.stop()
+        await self._tools.stop()
         if self._recordings is not None:
             await asyncio.to_thread(self._recordings.close)
         if self._rest is not None:
@@ -328,9 +333,11 @@ class BridgeServer:
     ) -> None:
         conversation_id = message.conversation_id
         if isinstance(message, messages.SessionInitiate):
-            bot_name = message.bot_name or ""
+            bot_name, number = message.bot_name or "", message.caller
+        elif resume_from is not None:
+            bot_name, number = resume_from.bot_name, resume_from.caller
         else:
-            bot_name = "" if resume_from is None else resume_from.bot_name
+            bot_name, number = "", ""
         name, plan = self._plan_for(bot_name, resume_from)
         context = {"conversation_id": conversation_id, "agent": name}
         if tenant:
@@ -339,15 +346,17 @@ class BridgeServer:
         facts = CallFacts(
             conversation_id, agent=name, tenant=tenant, clock=self._clock, then=reporter.report
         )
+        tools = self._tools.of(name)  # by the file as it is now: a stored one could name any module
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=self._sonic,
-            session_config=plan,
+            session_config=replace(plan, tools=tools.specs),
             session_storage=self._sessions,
             tenant=tenant,
             resume_from=resume_from,
             start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
             report=facts.report,
+            tool=tools.for_call(conversation_id, caller=number, agent=name),
             recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
