@@ -223,9 +223,9 @@ def test_what_was_sent_while_the_caller_hung_up_is_not_missed() -> None:
 
 def test_speech_that_was_understood_or_answered_may_not_be_given_again() -> None:
     words = "caller audio given twice though understood or answered"
-    first = changed(FIRST, heard=[*FIRST.heard, Told(SWITCH_AT - 0.1, turn_text(1, 2))])
+    first = changed(FIRST, heard=[*FIRST.heard, Told(SWITCH_AT - 0.2, turn_text(1, 2))])
     assert words in broken(streams=(first, SECOND))
-    assert words in broken(replies=[*REPLIES, Reply(SWITCH_AT - 0.1, 1, 1, 2)])
+    assert words in broken(replies=[*REPLIES, Reply(SWITCH_AT - 0.2, 1, 1, 2)])
 
 
 def test_what_crossed_the_hand_over_on_its_way_does_not_count_as_understood() -> None:

@@ -1,6 +1,6 @@
 """The situations in which a stream is replaced: what the service does, the limits, and how the caller behaves.
 
-Limits are short so that a switch comes every two to four seconds. A tenth of what is left to the limit is
+Limits are short so that a switch comes every two or three seconds. A tenth of what is left to the limit is
 the spread of the thresholds, and the margin before the limit bounds what an old stream may finish, so the
 limit itself stays well above the threshold.
 """
@@ -23,7 +23,7 @@ class ServiceHabits:
         answer_s: How long an answer is.
         tools: Whether it asks for a tool before each answer.
         open_delay_s: How long the response head takes.
-        quota: Streams at once for each call; 0 is no limit.
+        spare: How many streams there may be at once beyond one for each call; None is no limit.
         dead_standby: Whether every second stream ends soon after its head, if nothing is said on it.
         dies_after_history: How many streams of a call end soon after they were given a history.
         cuts: How many live streams of each call are cut, each at any moment.
@@ -33,7 +33,7 @@ class ServiceHabits:
     answer_s: float = 0.6
     tools: bool = False
     open_delay_s: float = 0.0
-    quota: int = 0
+    spare: int | None = None
     dead_standby: bool = False
     dies_after_history: int = 0
     cuts: int = 0
@@ -75,9 +75,9 @@ class Case:
     """
 
     name: str
-    threshold_s: float = 1.0
+    threshold_s: float = 0.8
     timeout_s: float = 0.6
-    limit_s: float = 30.0
+    limit_s: float = 12.0
     planned: bool = True
     expires: bool = False
     counts: str = ""
@@ -86,8 +86,8 @@ class Case:
 
     @property
     def seamless(self) -> bool:
-        """Whether a stream is always there: the next one is opened before the old one ends."""
-        return self.planned and not (self.service.quota or self.service.dead_standby)
+        """Whether a stream should always be there: the next one is opened before the old one ends."""
+        return self.planned and self.service.spare is None and not self.service.dead_standby
 
 
 CASES: Final = (
@@ -99,6 +99,7 @@ CASES: Final = (
     Case(
         name="bot speaking",
         counts="bot",
+        limit_s=20.0,
         service=ServiceHabits(answer_s=3.5),
         caller=CallerHabits(speech_s=(0.4, 0.5), rest_s=(0.1, 0.15)),
     ),
@@ -111,6 +112,7 @@ CASES: Final = (
     Case(
         name="both speaking",
         counts="both",
+        limit_s=20.0,
         service=ServiceHabits(answer_s=3.0),
         caller=CallerHabits(speech_s=(2.4, 2.6), over_bot_s=(1.0, 1.1)),
     ),
@@ -134,7 +136,8 @@ CASES: Final = (
         service=ServiceHabits(answer_s=0.5),
         caller=CallerHabits(keys=True, rest_s=(0.1, 0.2)),
     ),
-    Case(name="standby refused", timeout_s=1.5, service=ServiceHabits(quota=1)),
+    # With none to spare, the stream that one call gives up may become the standby of another.
+    Case(name="standby refused", timeout_s=1.5, service=ServiceHabits(spare=2)),
     Case(name="standby slow (2 s)", timeout_s=6.0, service=ServiceHabits(open_delay_s=2.0)),
     Case(name="standby dead after accept", timeout_s=2.5, service=ServiceHabits(dead_standby=True)),
     Case(
@@ -148,16 +151,17 @@ CASES: Final = (
     ),
     Case(
         name="hard cut",
-        threshold_s=20.0,
+        threshold_s=10.0,
         planned=False,
         service=ServiceHabits(cuts=2),
         caller=CallerHabits(call_s=6.0),
     ),
     Case(
         name="forced at the deadline",
+        limit_s=20.0,
         timeout_s=0.1,
         service=ServiceHabits(answer_s=1.5),
         caller=CallerHabits(speech_s=(0.5, 2.0), rest_s=(0.0, 0.4)),
     ),
-    Case(name="credentials expire", threshold_s=25.0, timeout_s=1.5, expires=True),
+    Case(name="credentials expire", threshold_s=25.0, timeout_s=1.0, limit_s=30.0, expires=True),
 )

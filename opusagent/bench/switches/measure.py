@@ -17,10 +17,14 @@ from opusagent.bench.switches.phone import CallLog, Chunk, conversation_id
 __all__ = ["CaseFigures", "measure"]
 
 IN_FLIGHT_S: Final = 0.05
-"""What the service said so shortly before the hand-over reached it may have crossed it on the way."""
+"""What the service said so shortly before the bridge decided may not have reached the bridge."""
 
 LAST_S: Final = 0.2
 """Frames that were sent so shortly before the hang-up may not have arrived."""
+
+_HAND_OVERS: Final = frozenset({"stream switched", "stream opened"})
+_WITHOUT_STREAM: Final = frozenset({"closed first", "stream lost"})
+"""Lines of the bridge's log after which no stream hears the caller for a moment."""
 
 SETTLED_S: Final = 4.0
 """A threshold so shortly before the end of its call need not have led to a switch."""
@@ -33,7 +37,8 @@ class CaseFigures:
     Attributes:
         situations: How many switches fell into which situation.
         reasons: Why the bridge says that it switched.
-        lost_ms: Caller audio that reached no stream; silence counts where no stream is closed first.
+        lost_ms: Caller audio that reached no stream; silence counts where there should
+            always have been one.
         doubled_ms: For each switch: speech that had reached an older stream, too.
         doubled_wrongly_ms: Of that, what had been understood or answered before.
         disordered: Frames that came after a later one on the same stream, or twice.
@@ -194,7 +199,8 @@ class _Call:
             numbers = [arrival.frame.number for arrival in stream.frames]
             self._figures.disordered += sum(b <= a for a, b in pairwise(numbers))
             reached.update(set(numbers))
-        silence_counts = self._case.seamless
+        broke = any(line.event in _WITHOUT_STREAM for line in self._lines)
+        silence_counts = self._case.seamless and not broke
         until = self._call.ended_at - LAST_S
         lost = [
             number
@@ -207,11 +213,20 @@ class _Call:
         for before, stream in self._successions():
             self._doubled(before, stream)
 
+    def _known_by(self, stream: ServiceStream) -> float:
+        """What was said by then, the bridge knew when it gave the word to this stream."""
+        decided = (
+            line.at
+            for line in self._lines
+            if line.event in _HAND_OVERS and line.at < stream.opened_at + IN_FLIGHT_S
+        )
+        return max(decided, default=stream.opened_at) - IN_FLIGHT_S
+
     def _doubled(self, before: Sequence[ServiceStream], stream: ServiceStream) -> None:
         numbers = {arrival.frame.number for old in before for arrival in old.frames}
         again = [a.frame for a in stream.frames if a.frame.number in numbers and a.frame.turn]
         self._figures.doubled_ms.append(FRAME_MS * len(again))
-        by = stream.opened_at - IN_FLIGHT_S
+        by = self._known_by(stream)
         done = {
             turn
             for old in before
@@ -279,7 +294,7 @@ class _Call:
     # What the next stream is told
 
     def _history(self, before: Sequence[ServiceStream], stream: ServiceStream) -> None:
-        by = stream.opened_at - IN_FLIGHT_S
+        by = self._known_by(stream)
         turns = {
             turn
             for old in before

@@ -23,7 +23,7 @@ SHARE_PERCENT: Final = 0.05
 STREAM_S: Final = 360.0
 """The least time between two switches at the default settings."""
 
-_CLOSED_FIRST: Final = frozenset(case.name for case in CASES if case.service.quota)
+_CLOSED_FIRST: Final = frozenset(case.name for case in CASES if case.service.spare is not None)
 _SILENT: Final = frozenset(case.name for case in CASES if case.caller.silent)
 
 

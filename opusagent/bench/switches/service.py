@@ -64,7 +64,7 @@ class CountedService:
             ServicePlan(
                 timing=dataclasses.replace(TIMING, limit_s=limit_s),
                 open_delay_s=habits.open_delay_s,
-                quota=habits.quota * n_calls or None,
+                quota=None if habits.spare is None else n_calls + habits.spare,
             ),
         )
 
