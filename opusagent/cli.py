@@ -305,6 +305,16 @@ def bench(
             help="Instead: 200 calls of 2 s in a row, then 50 at once; exit 1 if anything is left behind.",
         ),
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Instead: lose lines and kill processes, with a real Valkey; exit 1 if a promise is broken.",
+        ),
+    ] = False,
+    kills: Annotated[
+        int, typer.Option(help="How many processes --resume kills at random moments.", min=1)
+    ] = 200,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
@@ -313,6 +323,8 @@ def bench(
     from opusagent.bench.soak import run_soak
 
     console = Console(stderr=True, highlight=False)
+    if resume:
+        return _resume(kills, as_json=as_json, console=console)
     if soak:
         result = _run(run_soak(progress=console.print))
         show_soak(result)
@@ -327,6 +339,17 @@ def bench(
     if as_json:
         typer.echo(json.dumps({"load": as_rows(figures)}))
     return 0
+
+
+def _resume(kills: int, *, as_json: bool, console: Console) -> int:
+    from opusagent.bench.resume.report import show_resume
+    from opusagent.bench.resume.run import run_resume
+
+    found = _run(run_resume(n_kills=kills, progress=console.print))
+    kept = show_resume(found)
+    if as_json:
+        typer.echo(json.dumps({"resume": found.as_json()}))
+    return 0 if kept else EXIT_CHECK_FAILED
 
 
 def _run[T](work: Coroutine[Any, Any, T]) -> T:

@@ -31,6 +31,9 @@ SAFE_S: Final = 0.1
 """What came so long before a kill must not be lost."""
 
 CALLS_A_KILL: Final = 4
+LIVE_FRAME_MS: Final = 160
+"""Length of VoiceAI Connect's chunks of caller audio (measured on a live capture)."""
+
 TALK_S: Final = (0.4, 1.6)
 """How long calls go on before the process is killed."""
 
@@ -128,7 +131,7 @@ class Returns:
     accepted_ms: list[float] = field(default_factory=list)
 
 
-async def measure_returns(n_calls: int = 10, cuts: int = 20) -> Returns:
+async def measure_returns(n_calls: int = 4, cuts: int = 50) -> Returns:
     """Cut callers off in the middle of a word, each several times."""
     found = Returns()
     async with stage() as played:
@@ -158,7 +161,7 @@ async def measure_returns(n_calls: int = 10, cuts: int = 20) -> Returns:
 async def _cut(phone: Phone) -> None:
     count = len(phone.returns)
     await phone.is_up.wait()
-    phone.cut()
+    await phone.cut()
     while len(phone.returns) == count and not phone.lost:
         await pause(0.002)
     await phone.is_up.wait()
@@ -197,7 +200,7 @@ async def measure_moves(n_moves: int = 200) -> Moves:
             played.prefer(there)
             n_streams = len(played.service.streams_of(phone.number))
             await phone.is_up.wait()
-            phone.cut()
+            await phone.cut()
             await played.service.until_heard(phone.number, n_streams + 1)
             await _note_move(played, phone, there, found)
         for phone in phones:
@@ -235,8 +238,9 @@ async def measure_outage(n_calls: int = 50) -> Outage:
     """Kill the process that has all calls; count until the model hears every caller again."""
     found = Outage(calls=n_calls)
     async with stage(n_calls=n_calls) as played:
+        played.service.pause_s = (0.5, 1.5)
         doomed = await played.add()
-        phones = [await played.call() for _ in range(n_calls)]
+        phones = [await played.call(frame_ms=LIVE_FRAME_MS) for _ in range(n_calls)]
         await played.add()
         played.prefer(doomed)
         await pause(2.0)

@@ -18,7 +18,6 @@ from opusagent.transports.websocket import WebSocketTransport, connect
 
 __all__ = ["Door", "Phone", "Return", "pause"]
 
-FRAME_MS: Final = 20
 RETRY_S: Final = 0.02
 GIVE_UP_S: Final = 20.0
 """How long a caller tries to come back."""
@@ -46,6 +45,7 @@ class Phone:
     Args:
         number: Stands in every frame; at least 0.
         door: Where to call, and to come back to.
+        frame_ms: Length of a frame; VoiceAI Connect sends 160 ms (measured on a live capture).
 
     Attributes:
         sent: How many frames were written to a socket.
@@ -57,7 +57,7 @@ class Phone:
         lost: Why there is no call any more, if nobody wanted that.
     """
 
-    def __init__(self, number: int, door: Door) -> None:
+    def __init__(self, number: int, door: Door, *, frame_ms: int = 20) -> None:
         """Prepare; nothing happens before `run`."""
         self.number = number
         self.conversation_id = str(uuid.uuid4())
@@ -68,7 +68,8 @@ class Phone:
         self.first_url = ""
         self.is_up = asyncio.Event()
         self._door = door
-        self._stamper = Stamper(number, FRAME_MS * CALLER_BYTES_PER_MS)
+        self._frame_s = frame_ms / 1000
+        self._stamper = Stamper(number, frame_ms * CALLER_BYTES_PER_MS)
         self._socket: WebSocketTransport | None = None
         self._speaking: asyncio.Task[None] | None = None
         self._done = False
@@ -105,16 +106,19 @@ class Phone:
             resumes = True
             await self._carry(socket)
 
-    def cut(self) -> None:
-        """Lose the socket without a word."""
+    async def cut(self) -> None:
+        """Lose the socket without a word; what was written to it has left."""
         if self._socket is not None and self._speaking is not None:
             self._speaking.cancel()
+            await pause(0.002)  # uvloop writes at the end of a turn, and an abort forgets
             self._socket.abort()
 
     async def hang_up(self) -> None:
         """End the call, if it is not over."""
         self._done = True
         if self._socket is not None:
+            if self._speaking is not None:
+                self._speaking.cancel()
             with contextlib.suppress(TransportError):
                 await self._send(
                     self._socket,
@@ -166,7 +170,7 @@ class Phone:
                 pcm = self._stamper.frame(time.monotonic_ns())
                 await socket.send(self._head + b2a_base64(pcm, newline=False).decode() + '"}')
                 frames += 1
-                await pause(began + frames * FRAME_MS / 1000 - loop.time())
+                await pause(began + frames * self._frame_s - loop.time())
 
     async def _send(self, socket: WebSocketTransport, **message: object) -> None:
         await socket.send(json.dumps(message | {"conversationId": self.conversation_id}))

@@ -27,9 +27,6 @@ from opusagent.sonic.reader import Stage, StopReason
 
 __all__ = ["Item", "TalkingService", "TalkingStream"]
 
-PAUSE_S: Final = (0.02, 0.15)
-"""Between two items, at least and at most."""
-
 _TOKEN: Final = re.compile(r"\bi\d+x\b")
 
 
@@ -71,6 +68,7 @@ class TalkingService:
 
     Attributes:
         talks: Whether items are told. What was told stays.
+        pause_s: Between two items of a call, at least and at most.
         items: All of them.
         streams: All of them, in order.
     """
@@ -78,6 +76,7 @@ class TalkingService:
     def __init__(self, *, seed: int = 0) -> None:
         """`seed` is of the moments and kinds of the items."""
         self.talks = True
+        self.pause_s = (0.02, 0.15)
         self.items: list[Item] = []
         self.streams: list[TalkingStream] = []
         self.random = random.Random(seed)  # noqa: S311 - not for secrets
@@ -172,7 +171,7 @@ class _Handler:
             self._talk_later()
 
     def _talk_later(self) -> None:
-        pause_s = self._service.random.uniform(*PAUSE_S)
+        pause_s = self._service.random.uniform(*self._service.pause_s)
         self._timer = self._loop.call_later(pause_s, self._talk)
 
     def _talk(self) -> None:

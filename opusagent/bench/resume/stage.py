@@ -156,13 +156,12 @@ class Stage:
         """Let callers who come find this one first."""
         self.door.urls.sort(key=lambda url: url != bridge.url)
 
-    async def call(self, *, settled: bool = True) -> Phone:
+    async def call(self, *, frame_ms: int = 20) -> Phone:
         """Somebody calls; gives her once the model hears her."""
-        phone = Phone(self._n_phones, self.door)
+        phone = Phone(self._n_phones, self.door, frame_ms=frame_ms)
         self._n_phones += 1
         self._calls.create_task(phone.run())
-        if settled:
-            await self.service.until_heard(phone.number, 1)
+        await self.service.until_heard(phone.number, 1)
         return phone
 
     @asynccontextmanager
