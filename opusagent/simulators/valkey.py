@@ -39,6 +39,11 @@ class LocalValkey:
         """As `REDIS_URL` takes it."""
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers.
 

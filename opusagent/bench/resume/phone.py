@@ -53,6 +53,7 @@ class Phone:
         refused: The reason of a `session.error`.
         hung_up: Whether the bridge asked for the end of the call.
         first_url: Where the call began.
+        last_url: Where it is now.
         is_up: Set while her frames flow.
         lost: Why there is no call any more, if nobody wanted that.
     """
@@ -65,7 +66,7 @@ class Phone:
         self.refused: str | None = None
         self.hung_up = False
         self.lost = ""
-        self.first_url = ""
+        self.first_url = self.last_url = ""
         self.is_up = asyncio.Event()
         self._door = door
         self._frame_s = frame_ms / 1000
@@ -100,7 +101,7 @@ class Phone:
             if answer["type"] == "session.error":
                 self.refused = self.lost = str(answer["reason"])
                 return
-            self.first_url = self.first_url or url
+            self.first_url, self.last_url = self.first_url or url, url
             if resumes:
                 self.returns.append(Return(asked_at, time.monotonic(), url))
             resumes = True

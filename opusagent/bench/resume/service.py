@@ -53,6 +53,7 @@ class TalkingStream:
         call: The number of its call; None until the caller was heard.
         heard_at: When the first frame of the caller came, in monotonic seconds.
         told: Tokens that it was told, in history or typed, in order.
+        said: Tokens of what it said and asked for.
         frames: Numbers of the caller's frames, in order.
     """
 
@@ -60,6 +61,7 @@ class TalkingStream:
     call: int | None = None
     heard_at: float | None = None
     told: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
 
 
@@ -186,6 +188,7 @@ class _Handler:
                 self._says.text(Role.ASSISTANT, Stage.FINAL, [token], StopReason.PARTIAL_TURN)
             case _:
                 self._says.tools([(token, ToolAsk("look_up", {"token": token}))])
+        self._stream.said.append(token)
         for payload in self._says.drain():
             self._writer.send(payload)
         self._service.items.append(Item(token, self._stream.call, time.monotonic()))

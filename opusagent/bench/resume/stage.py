@@ -19,7 +19,7 @@ from opusagent.processes import SETTINGS, Child
 from opusagent.simulators.valkey import LocalValkey
 from opusagent.simulators.wire import WireServer
 
-__all__ = ["Bridge", "Stage", "stage"]
+__all__ = ["Bridge", "Log", "Stage", "stage"]
 
 ANSWER_S: Final = 30.0
 
