@@ -318,6 +318,16 @@ def bench(
     switches_per_case: Annotated[
         int, typer.Option(help="How many switches each situation gets at least.", min=1)
     ] = 200,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Instead: lose lines and kill processes, with a real Valkey; exit 1 if a promise is broken.",
+        ),
+    ] = False,
+    kills: Annotated[
+        int, typer.Option(help="How many processes --resume kills at random moments.", min=1)
+    ] = 200,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
@@ -328,6 +338,8 @@ def bench(
     console = Console(stderr=True, highlight=False)
     if switches:
         return _switches(switches_per_case, as_json=as_json, console=console)
+    if resume:
+        return _resume(kills, as_json=as_json, console=console)
     if soak:
         result = _run(run_soak(progress=console.print))
         show_soak(result)
@@ -354,6 +366,17 @@ def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
     if as_json:
         typer.echo(json.dumps({"switches": report.as_json(cases)}))
     return 0 if report.all_kept(cases) else EXIT_CHECK_FAILED
+
+
+def _resume(kills: int, *, as_json: bool, console: Console) -> int:
+    from opusagent.bench.resume.report import show_resume
+    from opusagent.bench.resume.run import run_resume
+
+    found = _run(run_resume(n_kills=kills, progress=console.print))
+    kept = show_resume(found)
+    if as_json:
+        typer.echo(json.dumps({"resume": found.as_json()}))
+    return 0 if kept else EXIT_CHECK_FAILED
 
 
 def _run[T](work: Coroutine[Any, Any, T]) -> T:

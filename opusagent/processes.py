@@ -89,6 +89,12 @@ class Child:
         self._process.stdin.write(f"{words}\n".encode())
         await self._process.stdin.drain()
 
+    async def kill(self) -> None:
+        """End it at once (SIGKILL), as a crash would, and wait until it is gone."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
     async def end(self) -> int:
         """Ask it to end (SIGTERM), and make it (SIGKILL) after `END_S`; returns the exit code."""
         if self._process.returncode is None:
