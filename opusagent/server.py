@@ -32,6 +32,7 @@ from opusagent.services.session_manager_service import (
     Refused,
     Resumed,
     SessionManagerService,
+    Verdict,
 )
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.reachability import Problem
@@ -106,6 +107,8 @@ class BridgeServer:
         self._recordings = _recordings(settings, metrics)
         self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
+        self._replaced: set[_Live] = set()  # ending; the conversation goes on in another call
+        self._taking_up: dict[str, asyncio.Event] = {}
         self._none_left = asyncio.Event()
         self._none_left.set()
         self._draining = False
@@ -141,9 +144,10 @@ class BridgeServer:
         _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
         time_s = max(self._settings.drain_seconds - RESERVE_S, 0.0)
         run_on_s = max(time_s - LET_GO_S, 0.0)
-        if self._is_shared:
+        if self._can_be_taken_up:
             await self._let_go(run_on_s, after_s=run_on_s)
-        await self._wait_for_calls(0.0 if self._is_shared else run_on_s)
+        else:
+            await self._wait_for_calls(run_on_s)
         await self._let_go(min(time_s, LET_GO_S))
         if self._sessions is not None:
             await self._sessions.flush(FLUSH_S)
@@ -159,7 +163,7 @@ class BridgeServer:
             self._rest.cancel()
 
     async def _let_go(self, seconds: float, *, after_s: float = 0.0) -> None:
-        for live in tuple(self._calls.values()):
+        for live in (*self._calls.values(), *self._replaced):
             live.bridge.step(Drain(after_s))
         await self._wait_for_calls(seconds)
 
@@ -237,7 +241,7 @@ class BridgeServer:
             await self._refuse(caller, "at_capacity", "all lines are busy")
         elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
             await self._refuse(caller, "no_bedrock", "the model cannot be reached")
-        elif message.conversation_id in self._calls:
+        elif (live := self._calls.get(message.conversation_id)) and not live.bridge.is_over:
             await self._refuse(caller, "duplicate", "this conversation is under way already")
         else:
             await self._carry(caller, tenant, text, message)
@@ -250,7 +254,14 @@ class BridgeServer:
         message: messages.SessionResume,
     ) -> None:
         """Give a caller who comes back her conversation: from this process, or from the store."""
+        while (others := self._taking_up.get(message.conversation_id)) is not None:
+            await (
+                others.wait()
+            )  # asked for twice at once: the second one gets what the first one got
         live = self._calls.get(message.conversation_id)
+        if live is not None and live.bridge.is_over:
+            await live.bridge.saved()
+            live = None
         if live is not None and live.tenant == tenant:
             self._metrics.recovery("resumed")
             await live.bridge.attach(caller, text)
@@ -263,7 +274,9 @@ class BridgeServer:
         elif self._sessions is None:
             await self._refuse(caller, "unknown_session", Refused(Refusal.UNKNOWN).words)
         else:
-            match await self._sessions.take_up(message.conversation_id, tenant=tenant):
+            match await self._take_up(self._sessions, message.conversation_id, tenant):
+                case Resumed() if self._draining:  # since it was asked for
+                    await caller.close(1012, "service restart")
                 case Resumed(state):
                     await self._carry(caller, tenant, text, message, resume_from=state)
                 case Refused(reason=Refusal.FOREIGN) as refused:
@@ -273,6 +286,16 @@ class BridgeServer:
                 case Refused(reason):
                     _log.warning("started afresh", reason=reason)
                     await self._carry(caller, tenant, text, message)
+
+    async def _take_up(
+        self, sessions: SessionManagerService, conversation_id: str, tenant: str
+    ) -> Verdict:
+        done = self._taking_up[conversation_id] = asyncio.Event()
+        try:
+            return await sessions.take_up(conversation_id, tenant=tenant)
+        finally:
+            del self._taking_up[conversation_id]
+            done.set()
 
     def _plan_for(self, bot_name: str, stored: SessionState | None) -> tuple[str, CallPlan]:
         """Who answers; who answered before goes on, as she was, whatever has become of her file."""
@@ -318,7 +341,8 @@ class BridgeServer:
             recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
-        self._begin(conversation_id, _Live(bridge, tenant))
+        live = _Live(bridge, tenant)
+        self._begin(conversation_id, live)
         began = self._clock.monotonic()
         try:
             with bound(**context):
@@ -328,7 +352,7 @@ class BridgeServer:
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
         finally:
-            self._end(conversation_id)
+            self._end(conversation_id, live)
 
     def _recorder(self, conversation_id: str, agent: str) -> Recorder | None:
         if self._recordings is None:
@@ -339,18 +363,23 @@ class BridgeServer:
         )
 
     def _begin(self, conversation_id: str, live: _Live) -> None:
+        if (ending := self._calls.get(conversation_id)) is not None:
+            self._replaced.add(ending)
         self._calls[conversation_id] = live
         self._none_left.clear()
         self._metrics.calls_active.set(len(self._calls))
         if self._rest is not None:
             self._rest.cancel()
 
-    def _end(self, conversation_id: str) -> None:
-        del self._calls[conversation_id]
+    def _end(self, conversation_id: str, live: _Live) -> None:
+        if self._calls.get(conversation_id) is live:
+            del self._calls[conversation_id]
+        self._replaced.discard(live)
         self._metrics.calls_active.set(len(self._calls))
-        if not self._calls:
-            self._none_left.set()
-        if not self._calls and not self._draining:
+        if self._calls or self._replaced:
+            return
+        self._none_left.set()
+        if not self._draining:
             self._rest = asyncio.get_running_loop().call_later(REST_S, self._at_rest)
 
     async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
@@ -369,6 +398,12 @@ class BridgeServer:
                 await self._none_left.wait()
         except TimeoutError:
             pass
+
+    @property
+    def _can_be_taken_up(self) -> bool:
+        """Whether another process would find our calls."""
+        failing = self._sessions is None or self._sessions.is_failing
+        return self._is_shared and self.store_problem is None and not failing
 
     @property
     def _is_full(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from opusagent.recording import Recorder
 from opusagent.services.saver import Held
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.transports import CallerTransport, SonicConnector
+
+SAVED_S = 0.5
+"""How long the end of a call waits for its last state to be stored."""
 
 
 class AudioCodesBridge(BaseBridge):
@@ -61,6 +65,7 @@ class AudioCodesBridge(BaseBridge):
         )
         call = Call(plan, ambient=ambient, resume_from=resume_from, start_afresh=start_afresh)
         self._tenant = tenant
+        self._storage = session_storage
         self._stored = resume_from
         self._held: Held | None = None
         super().__init__(
@@ -69,6 +74,7 @@ class AudioCodesBridge(BaseBridge):
             sonic=sonic,
             report=report if recorder is None else _both(report, recorder),
             save=None if session_storage is None else partial(self._keep, session_storage),
+            saved=None if session_storage is None else self.saved,
             tool=tool,
             record=None if recorder is None else _into(recorder),
             lead_s=plan.play_lead_s,
@@ -82,6 +88,8 @@ class AudioCodesBridge(BaseBridge):
             first: Messages that were read from the websocket already.
         """
         outcome = None
+        if self._storage is not None and self._stored is not None:
+            self._hold(self._storage, self._stored.conversation_id)  # it is ours from now on
         try:
             outcome = await super().run(*first)
         finally:
@@ -91,15 +99,25 @@ class AudioCodesBridge(BaseBridge):
                 self._held.release()
         return outcome
 
+    async def saved(self) -> None:
+        """Wait until all that there is to be stored is, at most `SAVED_S`."""
+        if self._held is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVED_S):
+                    await self._held.is_clean.wait()
+
     def _keep(self, storage: SessionManagerService, state: SessionState) -> None:
-        if self._held is None:
-            self._held = storage.hold(
-                state.conversation_id,
-                tenant=self._tenant,
-                stored=self._stored,
-                on_fenced=lambda: self.step(Fenced()),
-            )
-        self._held.put(state)
+        held = self._held or self._hold(storage, state.conversation_id)
+        held.put(state)
+
+    def _hold(self, storage: SessionManagerService, conversation_id: str) -> Held:
+        self._held = storage.hold(
+            conversation_id,
+            tenant=self._tenant,
+            stored=self._stored,
+            on_fenced=lambda: self.step(Fenced()),
+        )
+        return self._held
 
 
 def _now() -> float:

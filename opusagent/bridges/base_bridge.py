@@ -76,6 +76,7 @@ class BaseBridge:
         sonic: Makes transports for streams.
         report: Takes what is worth a log line and a count.
         save: Takes each new state of the session; must not block.
+        saved: Waits, bounded, until what it took is stored; a socket is not closed before.
         tool: Runs a tool; without one every tool fails.
         record: Takes what is recorded of the call; must not block.
         lead_s: How far bot audio runs ahead of real time, in seconds.
@@ -89,6 +90,7 @@ class BaseBridge:
         sonic: SonicConnector,
         report: Callable[[Report], None],
         save: Callable[[SessionState], None] | None = None,
+        saved: Callable[[], Awaitable[None]] | None = None,
         tool: Tool | None = None,
         record: Callable[[Record | RecordSilence], None] | None = None,
         lead_s: float = 0.3,
@@ -99,6 +101,7 @@ class BaseBridge:
         self._sonic = sonic
         self._report = report
         self._save = save
+        self._saved = saved
         self._tool = tool
         self._record = record
         self._loop = asyncio.get_running_loop()
@@ -110,6 +113,7 @@ class BaseBridge:
         self._closing: HangUpSocket | None = None
         self._to_send = asyncio.Event()
         self._finished: asyncio.Future[CallOutcome] = self._loop.create_future()
+        self._cut_short = False  # cancelled, or ended by a bug: the core is not asked any more
         self._tasks: asyncio.TaskGroup
         self._streams: set[asyncio.Task[None]] = set()
         self._running_tools: set[asyncio.Task[None]] = set()
@@ -129,16 +133,22 @@ class BaseBridge:
             try:
                 outcome = await asyncio.shield(self._finished)
             finally:
+                self._cut_short = not self._finished.done() or bool(self._finished.exception())
                 self._reader.cancel()
                 self._disarm()
                 for task in tuple(self._running_tools):
                     task.cancel()
                 await self._see_out(self._writer)
-                if not self._finished.done() or self._finished.exception() is not None:
+                if self._cut_short:
                     await self._apologise()
                 await self._caller.close()
                 self._left.set()
         return outcome
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the call has ended; its streams and its socket may still be closing."""
+        return self._finished.done()
 
     async def attach(self, caller: CallerTransport, text: str | bytes) -> None:
         """Go on with the caller on another websocket; returns when that is not needed any more.
@@ -178,8 +188,20 @@ class BaseBridge:
             await self._caller.send(dump(SessionError(reason="internal error")))
 
     def step(self, event: CallInput) -> None:
-        """Give the core an input and run what it wants. Never waits, so no other task can slip in between."""
-        self._run_all(self._call.handle(event, self._loop.time()))
+        """Give the core an input and run what it wants. Never waits, so no other task can slip in between.
+
+        A bug ends this call and is raised by `run`, whoever gave the input.
+        """
+        self._guarded(lambda: self._call.handle(event, self._loop.time()))
+
+    def _guarded(self, decide: Callable[[], list[Effect]]) -> None:
+        if self._cut_short:
+            return
+        try:
+            self._run_all(decide())
+        except Exception as error:  # noqa: BLE001 - a bug; `run` raises it, where the call's top is
+            if not self._finished.done():
+                self._finished.set_exception(error)
 
     def _run_all(self, effects: list[Effect]) -> None:
         if texts := [effect.text for effect in effects if isinstance(effect, ToCaller)]:
@@ -226,6 +248,8 @@ class BaseBridge:
                 while (text := self._outbox.take()) is not None:
                     await caller.send(text)
                 if self._closing is not None:
+                    if self._saved is not None:  # whoever takes the call up must find all of it
+                        await self._saved()
                     await caller.close(self._closing.code, self._closing.reason)
                     return
                 if self._finished.done():
@@ -332,12 +356,9 @@ class BaseBridge:
 
     def _fire(self) -> None:
         self._timer = None
-        try:
-            # A loop fires up to its resolution early; the core would find nothing due yet.
-            self._run_all(self._call.handle_timer(max(self._loop.time(), self._timer_at)))
-        except Exception as error:  # noqa: BLE001 - a bug; `run` raises it, where the call's top is
-            if not self._finished.done():
-                self._finished.set_exception(error)
+        # A loop fires up to its resolution early; the core would find nothing due yet.
+        now = max(self._loop.time(), self._timer_at)
+        self._guarded(lambda: self._call.handle_timer(now))
 
     def _disarm(self) -> None:
         if self._timer is not None:
