@@ -89,6 +89,10 @@ class Child:
         self._process.stdin.write(f"{words}\n".encode())
         await self._process.stdin.drain()
 
+    def kill(self) -> None:
+        """Have it end at once (SIGKILL), without a word to anybody."""
+        self._process.kill()
+
     async def end(self) -> int:
         """Ask it to end (SIGTERM), and make it (SIGKILL) after `END_S`; returns the exit code."""
         if self._process.returncode is None:

@@ -6,15 +6,12 @@ import pytest
 
 from opusagent.errors import ConfigError
 from opusagent.simulators.scenario import (
-    HangUp,
-    Interrupt,
-    Say,
     Scenario,
-    Wait,
     find_scenario,
     load_scenario,
     scenario_names,
 )
+from opusagent.simulators.steps import HangUp, Interrupt, Say, Wait
 from opusagent.simulators.voice import BOT, CALLER
 
 GOOD = """

@@ -7,7 +7,7 @@ import pytest
 
 from opusagent.audio.formats import MediaFormat
 from opusagent.simulators.caller_playout import Hole, PlaySpan
-from opusagent.simulators.caller_record import CallRecord, Message, Phrase, StreamAck, Violation
+from opusagent.simulators.caller_record import CallRecord, Loss, Message, Phrase, StreamAck, Violation
 from opusagent.simulators.numbered import NumberedFrame
 from opusagent.simulators.verdict import Limits, Rule, judge
 
@@ -69,7 +69,7 @@ def _slow_accept(r: CallRecord) -> None:
 
 
 def _slow_resume(r: CallRecord) -> None:
-    r.resumed_after_s.append(4.0)
+    r.losses.append(Loss(1.0, resumed_at=2.0, accepted_at=6.0))
 
 
 def _violation(r: CallRecord) -> None:
