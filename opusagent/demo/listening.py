@@ -39,7 +39,9 @@ def listen(
     return heard + _in_run(record, run, book)
 
 
-def _in_run(record: CallRecord, run: Sequence[PlaySpan], book: PhraseBook) -> list[tuple[Heard, ...]]:
+def _in_run(
+    record: CallRecord, run: Sequence[PlaySpan], book: PhraseBook
+) -> list[tuple[Heard, ...]]:
     """The sentences of play streams that are one to the ear, each where it begins."""
     sounds = [_sound_of(record, span) for span in run]
     if not sounds:

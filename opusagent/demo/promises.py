@@ -23,7 +23,7 @@ _ENDS_S = 0.1
 """A play stream that is over so shortly before the call is, may have been cut by its end."""
 _SAVED_S = 0.1
 """What the model understood so long before its bridge was killed is stored."""
-_ACCEPTED_MS = 200
+_ACCEPTED_MS = 500
 """How long a caller who comes back may wait for `session.accepted` on a machine that does all parts."""
 
 type Promise = Callable[[DemoResult], Iterable[str]]
@@ -40,6 +40,11 @@ def _the_bot_api_is_kept(result: DemoResult) -> Iterator[str]:
 
 def _answers_are_right(result: DemoResult) -> Iterator[str]:
     yield from complaints(result.scenario, result.transcript)
+
+
+def _nobody_waits_in_vain(result: DemoResult) -> Iterator[str]:
+    for what in result.record.in_vain:
+        yield f"the caller waited in vain for {what}"
 
 
 def _each_phrase_is_heard_whole_and_once(result: DemoResult) -> Iterator[str]:
@@ -194,6 +199,7 @@ def _no_errors_are_logged(result: DemoResult) -> Iterator[str]:
 PROMISES: tuple[Promise, ...] = (
     _the_bot_api_is_kept,
     _answers_are_right,
+    _nobody_waits_in_vain,
     _each_phrase_is_heard_whole_and_once,
     _each_phrase_is_answered_once,
     _the_bot_is_heard_whole_and_once,

@@ -100,7 +100,10 @@ class DemoResult:
 
     @property
     def words_at_phone(self) -> list[str]:
-        """What was heard in each play stream; an ellipsis where a sentence is not all in it."""
+        """What was heard in each play stream; an ellipsis where a sentence is not all in it.
+
+        Where the rest of a sentence came in the next one, its words are shared out by their times.
+        """
         words: list[str] = []
         rest = ""  # of the sentence that the play stream before did not finish
         for span, sentences in zip(self.record.played, self.at_phone, strict=True):
@@ -108,8 +111,12 @@ class DemoResult:
             said += [one.words for one in sentences]
             rest = ""
             if sentences and sentences[-1].ends_ms > span.heard_s * 1000 + _SLACK_MS:
-                rest = sentences[-1].words
-                said[-1] = f"{rest} …"
+                last = sentences[-1]
+                here_ms = span.heard_s * 1000 - last.begins_ms
+                spoken = last.words.split()
+                n_here = round(len(spoken) * here_ms / (last.ends_ms - last.begins_ms))
+                said[-1] = f"{' '.join(spoken[:n_here])} …"
+                rest = " ".join(spoken[n_here:])
             words.append(" ".join(said))
         return words
 

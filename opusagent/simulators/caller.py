@@ -228,9 +228,9 @@ class SimulatedCaller:
         if playing is not None:
             came_s, playout = playing.received_s, self._live.line.playout
             await self._live.wait(
-                lambda _: math.inf
-                if playout.open is playing and playing.received_s == came_s
-                else None,
+                lambda _: (
+                    math.inf if playout.open is playing and playing.received_s == came_s else None
+                ),
                 _CHUNK_S,
             )
 

@@ -59,7 +59,7 @@ class ToolRule(Part):
     """A tool that the bot asks for."""
 
     name: Annotated[str, Field(min_length=1)]
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Strings in it are templates."""
     answer: Sentences
     """Said when the result is there; `{result.key}` is a field of it."""
@@ -72,7 +72,7 @@ class Phrase(Part):
 
     id: Id
     text: Annotated[str, Field(min_length=1)]
-    facts: dict[Id, str] = {}
+    facts: dict[Id, str] = Field(default_factory=dict)
     """What the bot learns by it, if the words of it arrive."""
     answer: Sentences = ()
     """Templates: `{name}` is a fact that the bot knows by now."""

@@ -7,7 +7,14 @@ import pytest
 
 from opusagent.audio.formats import MediaFormat
 from opusagent.simulators.caller_playout import Hole, PlaySpan
-from opusagent.simulators.caller_record import CallRecord, Loss, Message, Phrase, StreamAck, Violation
+from opusagent.simulators.caller_record import (
+    CallRecord,
+    Loss,
+    Message,
+    Phrase,
+    StreamAck,
+    Violation,
+)
 from opusagent.simulators.numbered import NumberedFrame
 from opusagent.simulators.verdict import Limits, Rule, judge
 
