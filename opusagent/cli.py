@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from opusagent import arguments
+from opusagent import arguments, sessions_cli
 from opusagent.errors import ConfigError, LocalProtocolError, OpusAgentError
 from opusagent.flags import with_setting_flags
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
+
+app.add_typer(sessions_cli.app, name="sessions")
 
 ConfigOption = Annotated[
     Path | None,
@@ -69,7 +71,7 @@ def main() -> int:
             raise
         known = {
             command.callback.__name__ for command in app.registered_commands if command.callback
-        }
+        } | {group.name for group in app.registered_groups}
         helped = f"{verb} --help" if verb in known else "--help"
         return _complain(f"{usage()} (see run_bridge.py {helped})")
     return code if isinstance(code, int) else 0
@@ -88,7 +90,7 @@ def serve(config: ConfigOption = None, **flags: str | bool) -> int:
 @app.command(epilog="Example: python run_bridge.py check --config config/bridge.toml")
 @with_setting_flags
 def check(config: ConfigOption = None, **flags: str | bool) -> int:
-    """Look whether a call could be taken: configuration, agents, credentials, Bedrock. One line each."""
+    """Look whether a call could be taken: configuration, agents, store, credentials, Bedrock. One line each."""
     from opusagent.config import load
     from opusagent.preflight import check as run
 
@@ -306,6 +308,16 @@ def bench(
             help="Instead: 200 calls of 2 s in a row, then 50 at once; exit 1 if anything is left behind.",
         ),
     ] = False,
+    switches: Annotated[
+        bool,
+        typer.Option(
+            "--switches",
+            help="Instead: change streams in every situation, counted frame by frame; exit 1 if a promise is broken.",
+        ),
+    ] = False,
+    switches_per_case: Annotated[
+        int, typer.Option(help="How many switches each situation gets at least.", min=1)
+    ] = 200,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
@@ -314,6 +326,8 @@ def bench(
     from opusagent.bench.soak import run_soak
 
     console = Console(stderr=True, highlight=False)
+    if switches:
+        return _switches(switches_per_case, as_json=as_json, console=console)
     if soak:
         result = _run(run_soak(progress=console.print))
         show_soak(result)
@@ -328,6 +342,18 @@ def bench(
     if as_json:
         typer.echo(json.dumps({"load": as_rows(figures)}))
     return 0
+
+
+def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
+    from opusagent.bench.switches import report
+    from opusagent.bench.switches.cases import CASES
+    from opusagent.bench.switches.run import run_switches
+
+    cases = _run(run_switches(CASES, per_case=per_case, progress=console.print))
+    report.show_switches(cases)
+    if as_json:
+        typer.echo(json.dumps({"switches": report.as_json(cases)}))
+    return 0 if report.all_kept(cases) else EXIT_CHECK_FAILED
 
 
 def _run[T](work: Coroutine[Any, Any, T]) -> T:

@@ -144,7 +144,8 @@ class Settings(BaseSettings):
     admin_host: str = Field("127.0.0.1", description="where health and metrics are served")
     admin_port: int = Field(8766, ge=0, le=65535, description="its port; 0 takes any free one")
     admin_token: Annotated[SecretStr, AfterValidator(_not_blank)] | None = Field(
-        None, description="required for /stats where the admin host is not loopback"
+        None,
+        description="required for all but health and metrics where the admin host is not loopback",
     )
 
     # The model

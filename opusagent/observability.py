@@ -28,7 +28,15 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opusagent.config import Settings
 
-__all__ = ["NAMED_LOGGERS", "Metrics", "Topic", "bound", "configure_logging", "named_logger"]
+__all__ = [
+    "NAMED_LOGGERS",
+    "RECOVERY_OUTCOMES",
+    "Metrics",
+    "Topic",
+    "bound",
+    "configure_logging",
+    "named_logger",
+]
 
 NAMED_LOGGERS: Final = (
     "session_manager_service",
@@ -179,6 +187,24 @@ _AGE_S: Final = (30.0, 60.0, 120.0, 240.0, 360.0, 400.0, 440.0, 460.0, 470.0, 48
 _ITEMS: Final = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 _HISTORY_BYTES: Final = (0.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 4e4)
 
+RECOVERY_OUTCOMES: Final = (
+    "resumed",
+    "unknown",
+    "expired",
+    "ended",
+    "foreign",
+    "unreadable",
+    "taken",
+    "unavailable",
+)
+"""What may become of a caller who comes back."""
+
+
+def _from_zero(counter: Counter, *labels: str) -> None:
+    """Show these from the start: of a counter that appears with its first event, no rate shows it."""
+    for label in labels:
+        counter.labels(label)
+
 
 class Metrics:
     """Everything that a bridge counts. One instance per process; tests make their own.
@@ -195,6 +221,7 @@ class Metrics:
         self.calls_active = self._gauge("calls_active", "Calls under way.")
         self.calls = self._counter("calls", "Calls that ended, by who ended them.", "ended_by")
         self.calls_refused = self._counter("calls_refused", "Calls refused.", "reason")
+        _from_zero(self.calls_refused, "at_capacity")
         self.call_seconds = self._histogram("call_seconds", "Length of calls.", _CALL_S)
         self.accept_seconds = self._histogram(
             "call_accept_seconds", "From session.initiate to session.accepted.", _LATENCY_S
@@ -266,12 +293,14 @@ class Metrics:
         self.recoveries = self._counter(
             "session_recoveries", "Callers who came back, by what became of it.", "outcome"
         )
+        _from_zero(self.recoveries, *RECOVERY_OUTCOMES)
         self.session_load_seconds = self._histogram(
             "session_load_seconds", "Taking a session up from the store.", _SWITCH_S
         )
         self.session_saves = self._counter(
             "session_saves", "Writes of sessions to the store.", "outcome"
         )
+        _from_zero(self.session_saves, "ok", "failed", "fenced")
         self.session_save_seconds = self._histogram(
             "session_save_seconds", "From an event to its being stored.", _SWITCH_S
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from opusagent.agents.files import AgentDirectory
 from opusagent.audiocodes import messages
@@ -22,6 +22,7 @@ from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
 from opusagent.errors import TransportError
+from opusagent.facts import CallFacts
 from opusagent.footprint import holdings, release
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionState
@@ -66,6 +67,7 @@ class _Live:
 
     bridge: AudioCodesBridge
     tenant: str
+    facts: CallFacts
 
 
 class BridgeServer:
@@ -192,10 +194,15 @@ class BridgeServer:
             "calls_active": len(self._calls),
             "capacity": self._settings.session_max_concurrent,
             "draining": self._draining,
+            "store_problem": self.store_problem,
             "agents": list(self._agents.names),
             **({} if self._sessions is None else self._sessions.facts()),
             **holdings(),
         }
+
+    def calls(self) -> list[dict[str, JsonValue]]:
+        """The calls under way, oldest first; see `CallFacts.as_json`."""
+        return [live.facts.as_json(live.bridge.phase.value) for live in self._calls.values()]
 
     # One socket
 
@@ -329,6 +336,9 @@ class BridgeServer:
         if tenant:
             context["tenant"] = tenant
         reporter = Reporter(self._metrics, **context)
+        facts = CallFacts(
+            conversation_id, agent=name, tenant=tenant, clock=self._clock, then=reporter.report
+        )
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=self._sonic,
@@ -337,11 +347,11 @@ class BridgeServer:
             tenant=tenant,
             resume_from=resume_from,
             start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
-            report=reporter.report,
+            report=facts.report,
             recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
-        live = _Live(bridge, tenant)
+        live = _Live(bridge, tenant, facts)
         self._begin(conversation_id, live)
         began = self._clock.monotonic()
         try:

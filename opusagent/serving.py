@@ -19,12 +19,12 @@ from opusagent.preflight import (
     bedrock_problem,
     make_connector,
     model_doubts,
-    storage_settings,
     voice_doubts,
 )
 from opusagent.server import BridgeServer
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.opening import open_storage
+from opusagent.store import storage_settings
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.reachability import Problem
@@ -89,7 +89,7 @@ async def serve(settings: Settings) -> int:
     server.bedrock_problem = await _probe(settings, connector)
     if server.bedrock_problem is not None and server.bedrock_problem.lasts:
         raise ConfigError(f"{_BEDROCK_KEYS}: {server.bedrock_problem}")
-    admin = AdminServer(settings, server, metrics)
+    admin = AdminServer(settings, server, metrics, sessions)
     admin_port = admin.bind()
     port = await server.start()
     stop, at_once = _on_signals()

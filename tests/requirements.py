@@ -1,32 +1,20 @@
 """What the published designs promise, in our own words, and the tests that show it.
 
-`C` is the session-continuation example for Nova Sonic (AWS samples), its README and shipped settings.
+`C` is the session-continuation example for Nova Sonic (AWS samples), its README and shipped settings;
+`S`, `E` and `R` are the three on sessions, each in a file of `tests/promises`.
 A promise that we keep in another way, or on purpose do not keep, says why in `departed`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from tests.promises.promise import Promise
+from tests.promises.recovery_guide import RECOVERY_GUIDE
+from tests.promises.session_resume import SESSION_RESUME
+from tests.promises.strands import STRANDS
+
 __all__ = ["PENDING", "PROMISES", "Promise"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """One promise.
-
-    Attributes:
-        says: What is promised.
-        tests: What shows it, each `path::name` from the folder of the tests.
-        departed: Why it is not kept as it stands; empty where it is.
-        pending: Whether what shows it, or a part of it, is still missing.
-    """
-
-    says: str
-    tests: tuple[str, ...] = ()
-    departed: str = ""
-    pending: bool = False
 
 
 _CONTINUATION = "call/test_continuation.py::"
@@ -38,7 +26,7 @@ _PLANNING = "bridges/test_planning.py::"
 _RECORDING = "test_recording.py::"
 _CONFIG = "test_config.py::"
 
-PROMISES: Final[dict[str, Promise]] = {
+CONTINUATION: Final[dict[str, Promise]] = {
     "C01": Promise(
         says="A conversation lasts as long as the caller wants.",
         tests=(
@@ -300,5 +288,14 @@ PROMISES: Final[dict[str, Promise]] = {
     ),
 }
 
-PENDING: Final = frozenset({"C03", "C23", "C26", "C29", "C32", "C33", "C36"})
+PROMISES: Final = CONTINUATION | STRANDS | RECOVERY_GUIDE | SESSION_RESUME
+
+PENDING: Final = frozenset(
+    {
+        *("C03", "C23", "C26", "C29", "C32", "C33", "C36"),
+        *("S02", "S10", "S12"),
+        *("E01", "E02", "E03", "E18", "E27", "E31"),
+        *("R13", "R23"),
+    }
+)
 """What is still to be shown. Nothing may be left here in the end."""

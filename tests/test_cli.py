@@ -18,7 +18,7 @@ from opusagent.simulators.calling import HELLO
 from opusagent.simulators.faults import FAULT_NAMES
 from opusagent.simulators.stream_report import load_reports
 
-VERBS = ("serve", "demo", "call", "nova", "check", "bench")
+VERBS = ("serve", "demo", "call", "nova", "sessions", "check", "bench")
 
 
 def run_program(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -231,7 +231,7 @@ def test_a_failed_check_has_exit_code_1_and_a_line_for_each_finding(tmp_path: Pa
     )
     assert result.returncode == 1
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "FAIL"]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "ok", "FAIL"]
     assert "secret" not in result.stdout
 
 

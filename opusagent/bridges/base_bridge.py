@@ -18,7 +18,7 @@ from opusagent.audiocodes.codec import dump
 from opusagent.audiocodes.messages import SessionError
 from opusagent.audiocodes.outbox import Outbox
 from opusagent.bridges.sonic_pipe import SonicPipe
-from opusagent.call.call import Call
+from opusagent.call.call import Call, Phase
 from opusagent.call.events import (
     AudioToSonic,
     CallerAttached,
@@ -144,6 +144,11 @@ class BaseBridge:
                 await self._caller.close()
                 self._left.set()
         return outcome
+
+    @property
+    def phase(self) -> Phase:
+        """How far the call has come."""
+        return self._call.phase
 
     @property
     def is_over(self) -> bool:

@@ -151,14 +151,15 @@ class Conversation:
 
     def look(self, now: float) -> None:
         """Replace the stream if it is old and the moment is good, or its time is up."""
-        if not self.model.is_old(now):
-            return
-        decision = self.model.decide(self._moment(), now)
-        match decision.action:
-            case Action.SWITCH:
-                self._switch(decision.cause, now)
-            case Action.CLOSE_FIRST:
-                self._close_first(now)
+        while self.model.is_old(now):  # also one that has just been put in the place of another
+            decision = self.model.decide(self._moment(), now)
+            match decision.action:
+                case Action.SWITCH:
+                    self._switch(decision.cause, now)
+                case Action.CLOSE_FIRST:
+                    self._close_first(now)
+                case _:
+                    return
 
     def caller_lost(self, now: float) -> None:
         """Her websocket is gone: the model hears silence, and what it says is kept."""
@@ -316,7 +317,8 @@ class Conversation:
         self._save()  # so that a crash in the middle finds all of it
         self._release_tools(now)
         old = self._live_id
-        drains = self._bot.generating(now) and not self._phone.caller_speaks
+        # An answer without a sound so far is the next stream's to give: it is asked for it, too.
+        drains = self._bot.speaking(now) and not self._phone.caller_speaks
         if drains:
             self._transcript.bot_will_say(stream=old)
         else:
@@ -357,6 +359,8 @@ class Conversation:
                 if self._bot.event(leg, event, now) is Came.END:
                     self.model.drained(leg)
                 self._tool_event(leg, event, now)
+            case LegRole.CLOSING:
+                self._bot.unheard(leg, event)
         self.late_event(leg, event)
 
     def _live_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
@@ -404,7 +408,8 @@ class Conversation:
         self._bot.unmute()
         self._interrupted = False
         self._transcript.caller_said(text, stream=leg.id, at=self._at())
-        self.model.note_caller_text(text, now)
+        answering = self._bot.speaking(now) or self._phone.audible(now)
+        self.model.note_caller_text(text, now, answering=answering)
         self._phone.understood(text)
         self.changed = True
 

@@ -289,6 +289,7 @@ class Saver:
             held.newest = None
             held.is_clean.set()
         outcome: SaveOutcome = "fenced" if held.is_fenced else "ok"
+        _log.debug("session saved", conversation_id=held.conversation_id, outcome=outcome)
         self._meter.saved(outcome, self._clock.monotonic() - began)
 
     async def _store(self, held: Held, data: dict[str, Any]) -> bool:

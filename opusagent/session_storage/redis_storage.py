@@ -152,13 +152,15 @@ class RedisSessionStorage(SessionStorage):
                 int(envelope.is_over),
                 self._ttl_ms,
             )
+        size, is_written = len(document), bool(answer)
+        _log.debug("session written", conversation_id=conversation_id, size=size, ok=is_written)
         if answer == 2 and self._max_sessions:
             self._uncounted += 1
             if self._uncounted > self._max_sessions // _SLACK:
                 self._uncounted = 0
                 with contextlib.suppress(StorageUnavailable):  # this session is stored
                     await self._make_room()
-        return bool(answer)
+        return is_written
 
     async def retrieve_session(self, conversation_id: str) -> dict[str, Any] | None:
         """The document, under its present owner."""

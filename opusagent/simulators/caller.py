@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from opusagent.clock import Clock, SystemClock
@@ -74,8 +74,8 @@ class SimulatedCaller:
         self._live: LiveLine
         self._spoke_at = 0.0  # when the caller last wanted something of the bot
 
-    async def run(self, steps: Sequence[Step]) -> CallRecord:
-        """Make the call and follow the script; hangs up at its end.
+    async def run(self, steps: Iterable[Step]) -> CallRecord:
+        """Make the call and follow the script, each step once the one before is done; hangs up at its end.
 
         Whatever goes wrong on the other side ends up in the record.
         """
@@ -102,7 +102,7 @@ class SimulatedCaller:
                 await self._live.close()
         return self.record
 
-    async def _drive(self, steps: Sequence[Step]) -> None:
+    async def _drive(self, steps: Iterable[Step]) -> None:
         await self._live.open()
         await self._live.wait(
             lambda _: None if self._live.line.started else math.inf, timeout_s=math.inf

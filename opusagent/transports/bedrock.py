@@ -17,11 +17,7 @@ from urllib.parse import urlsplit
 
 from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
 from aws_sdk_bedrock_runtime.config import AsyncBedrockRuntimeConfig
-from aws_sdk_bedrock_runtime.models import (
-    BidirectionalInputPayloadPart,
-    InvokeModelWithBidirectionalStreamInputChunk,
-    InvokeModelWithBidirectionalStreamOperationInput,
-)
+from aws_sdk_bedrock_runtime.models import InvokeModelWithBidirectionalStreamOperationInput
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.sonic.failures import Remedy, classify
@@ -246,11 +242,7 @@ class BedrockTransport:
         """
         if self._publisher is None:
             raise TransportError("ConnectionLost", "not open")
-        await self._publisher.send(
-            InvokeModelWithBidirectionalStreamInputChunk(
-                value=BidirectionalInputPayloadPart(bytes_=payload)
-            )
-        )
+        await self._publisher.send(payload)
 
     async def receive(self) -> bytes | None:
         """Wait for the next JSON event; waits for the head first if nobody has.
@@ -268,11 +260,8 @@ class BedrockTransport:
                 return None
             self._connector.note(error)
             raise
-        if event is not None:
-            payload: bytes = event.value.bytes_
-            return payload
-        if self._is_ending:
-            return None
+        if event is not None or self._is_ending:
+            return event
         raise TransportError("Ended", "the service ended the stream")
 
     async def close_input(self) -> None:

@@ -179,10 +179,19 @@ class MemoryConnector:
 
     Args:
         accepts: Whether heads are sent at once.
+        expires_in_s: For how long the credentials of each stream are good.
     """
 
-    def __init__(self, *, accepts: bool = True, head_s: float = 10.0, send_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        accepts: bool = True,
+        head_s: float = 10.0,
+        send_s: float = 5.0,
+        expires_in_s: float | None = None,
+    ) -> None:
         self._accepts = accepts
+        self._expires_in_s = expires_in_s
         self._head_s = head_s
         self._send_s = send_s
         self.streams: list[ServiceEnd] = []
@@ -194,7 +203,9 @@ class MemoryConnector:
         self.streams.append(end)
         if self._accepts:
             end.accept()
-        return MemorySonic(link, head_s=self._head_s, send_s=self._send_s)
+        return MemorySonic(
+            link, head_s=self._head_s, send_s=self._send_s, expires_in_s=self._expires_in_s
+        )
 
 
 class MemoryCaller:

@@ -100,8 +100,14 @@ async def serve(end: ServiceEnd, peer: SonicPeer) -> None:
 class Services(MemoryConnector):
     """A connector whose every stream is answered by a `SonicPeer`."""
 
-    def __init__(self, *, head_s: float | None = 0.1, brain: Brain | None = None) -> None:
-        super().__init__(accepts=False)
+    def __init__(
+        self,
+        *,
+        head_s: float | None = 0.1,
+        brain: Brain | None = None,
+        expires_in_s: float | None = None,
+    ) -> None:
+        super().__init__(accepts=False, expires_in_s=expires_in_s)
         self._head_after_s = head_s
         self._brain = brain or Brain()
         self.peers: list[SonicPeer] = []

@@ -646,3 +646,21 @@ def test_the_shell_and_the_driver_of_the_core_see_the_same_call() -> None:
         assert told == [type(event) for _, event in driver.heard]
 
     run(main())
+
+
+def test_a_stream_is_replaced_before_the_credentials_that_sign_it_expire() -> None:
+    async def main() -> None:
+        services = Services(expires_in_s=200.0)
+        line = new_line(services)
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(60.0)
+            await line.hang_up()
+
+        await carried(line, services, caller)
+        (threshold, *_) = line.reports_of("threshold reached")
+        assert threshold.fields["age_s"] == pytest.approx(20.0, abs=0.1)
+        assert line.reports_of("stream switched")
+
+    run(main())

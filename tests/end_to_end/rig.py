@@ -39,7 +39,7 @@ from opusagent.simulators.faults import parse_fault
 from opusagent.simulators.numbered import NumberedAudio
 from opusagent.simulators.sonic_service import NovaService, ServicePlan
 from opusagent.simulators.wire import WireServer
-from opusagent.sonic.peer_brain import Brain, Heard, PeerContext, Reply, ToolAnswer, ToolAsk
+from opusagent.sonic.peer_brain import Brain, Ears, Heard, PeerContext, Reply, ToolAnswer, ToolAsk
 from opusagent.sonic.peer_record import StreamRecord
 from opusagent.sonic.profiles import Timing
 from opusagent.transports.bedrock import BedrockConnector, Limits
@@ -226,7 +226,7 @@ def run(
     *faults: str,
     agent: Agent = QUIET,
     brain: Callable[[], Brain] = ToneBrain,
-    ears: ToldEars | None = None,
+    ears: Ears | None = None,
     timing: Timing = QUICK,
     quota: int | None = None,
     credentials: Credentials | None = None,

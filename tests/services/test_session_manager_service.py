@@ -107,6 +107,22 @@ def test_a_conversation_is_taken_up_by_another_process_with_all_that_was_said() 
     run(scenario())
 
 
+def test_a_recovery_is_a_log_line_with_the_length_of_the_history_and_none_of_its_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        said = [{"type": "input", "text": "my name is Alice"}, {"type": "output", "text": "hi"}]
+        await rig.service.create_session("c", conversation_history=said)
+        await rig.process("p2").take_up("c")
+
+    with caplog.at_level("INFO", logger="session_manager_service"):
+        run(scenario())
+    assert "'event': 'session_resumed'" in caplog.text
+    assert "'history_items': 2" in caplog.text
+    assert "Alice" not in caplog.text
+
+
 def test_three_cuts_are_counted_as_three() -> None:
     async def scenario() -> None:
         rig = Rig()

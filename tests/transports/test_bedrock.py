@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -310,6 +311,27 @@ def test_what_nobody_expects_of_the_sdk_is_an_error_of_the_stream(tmp_path: Path
             with pytest.raises(TransportError, match="ZeroDivisionError: division by zero"):
                 await broken.open()
             await broken.close()
+
+    run_clean(main)
+
+
+def test_a_stream_knows_how_long_what_signs_it_is_valid(tmp_path: Path) -> None:
+    utcnow = SystemClock().utcnow
+    soon = Pinned("AKID", "secret", "token", utcnow() + timedelta(minutes=30))
+
+    async def main() -> None:
+        async with serving(tmp_path, Scripted(echo)) as rig:
+            lasting = rig.connector().connect()
+            assert lasting.expires_in_s is None
+            await begin(lasting)
+            assert lasting.expires_in_s is None
+            await lasting.close()
+            expiring = rig.connector(
+                credentials=Credentials(utcnow=utcnow, environ={}, chain=lambda: soon)
+            ).connect()
+            await begin(expiring)
+            assert expiring.expires_in_s == pytest.approx(1800, abs=30)
+            await expiring.close()
 
     run_clean(main)
 
