@@ -90,8 +90,12 @@ def _the_bot_is_heard_whole_and_once(result: DemoResult) -> Iterator[str]:
 
 
 def _the_bot_does_not_falter(result: DemoResult) -> Iterator[str]:
-    if result.largest_gap_s > _GAP_S:
-        yield f"the bot was silent for {result.largest_gap_s * 1000:.0f} ms in something it said"
+    for span in result.record.played:
+        for hole in span.holes:
+            if hole.seconds > _GAP_S:
+                gap = f"for {hole.seconds * 1000:.0f} ms at {hole.at:.2f} s"
+                since_s = hole.at - (span.began_at or hole.at)
+                yield f"the bot was silent {gap}, {since_s:.2f} s into something it said"
 
 
 def _streams_change_as_told(result: DemoResult) -> Iterator[str]:

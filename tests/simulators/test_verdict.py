@@ -103,6 +103,12 @@ def _never_closed(r: CallRecord) -> None:
     r.played[0].closed_at = None
 
 
+def _idle_when_lost(r: CallRecord) -> None:
+    ended_at = r.played[0].ended_at
+    assert ended_at is not None
+    r.played[0].closed_at, r.played[0].lost_at = None, ended_at + 1.6
+
+
 def _hole(r: CallRecord) -> None:
     r.played[0].holes.append(Hole(7.0, 0.12))
 
@@ -150,6 +156,7 @@ def _numbers(r: CallRecord) -> None:
         (_lead, Rule.LEAD, "0.50 s"),
         (_idle, Rule.OPEN_STREAM, "2.00 s"),
         (_never_closed, Rule.OPEN_STREAM, "12.00 s"),
+        (_idle_when_lost, Rule.OPEN_STREAM, "1.60 s"),
         (_hole, Rule.HOLE, "120 ms"),
         (_no_answer, Rule.ANSWER, "none"),
         (_slow_answer, Rule.ANSWER, "7.00 s"),
