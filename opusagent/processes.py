@@ -89,10 +89,13 @@ class Child:
         self._process.stdin.write(f"{words}\n".encode())
         await self._process.stdin.drain()
 
-    async def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would, and wait until it is gone."""
+    def kill(self) -> None:
+        """Have it end at once (SIGKILL), as a crash would, without a word to anybody."""
         if self._process.returncode is None:
             self._process.kill()
+
+    async def gone(self) -> None:
+        """Wait until it has ended."""
         await self._process.wait()
 
     async def end(self) -> int:

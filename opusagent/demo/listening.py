@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 from opusagent.simulators.caller_playout import PlaySpan
 from opusagent.simulators.caller_record import CallRecord
@@ -12,16 +13,48 @@ from opusagent.simulators.voice import Voice
 __all__ = ["listen"]
 
 
-def listen(record: CallRecord, sentences: Iterable[str], voice: Voice) -> list[tuple[Heard, ...]]:
-    """The sentences that were heard in each play stream, how whole, and what came twice.
+def listen(
+    record: CallRecord,
+    sentences: Iterable[str],
+    voice: Voice,
+    *,
+    goes_on: Callable[[PlaySpan], bool] = lambda _: False,
+) -> list[tuple[Heard, ...]]:
+    """The sentences that began in each play stream, how whole, and what came twice.
 
     Args:
         record: The call; its bot's sound must have been kept.
         sentences: All that the bot may have said.
         voice: The bot's.
+        goes_on: Whether a play stream was broken off and the rest of it came in the next one.
     """
     book = PhraseBook({sentence: sentence for sentence in sentences}, voice)
-    return [book.hear(*_sound_of(record, span)) for span in record.played]
+    heard: list[tuple[Heard, ...]] = []
+    run: list[PlaySpan] = []
+    for span in record.played:
+        run.append(span)
+        if not goes_on(span):
+            heard += _in_run(record, run, book)
+            run = []
+    return heard + _in_run(record, run, book)
+
+
+def _in_run(
+    record: CallRecord, run: Sequence[PlaySpan], book: PhraseBook
+) -> list[tuple[Heard, ...]]:
+    """The sentences of play streams that are one to the ear, each where it begins."""
+    sounds = [_sound_of(record, span) for span in run]
+    if not sounds:
+        return []
+    rate_hz = sounds[0][1]
+    found = book.hear(b"".join(pcm for pcm, _ in sounds), rate_hz)
+    lengths_ms = (len(pcm) * 1000 / 2 / rate_hz for pcm, _ in sounds)
+    bounds = [0.0, *itertools.accumulate(lengths_ms)]
+    bounds[-1] = float("inf")
+    return [
+        tuple(one for one in found if begin <= one.begins_ms < end)
+        for begin, end in itertools.pairwise(bounds)
+    ]
 
 
 def _sound_of(record: CallRecord, span: PlaySpan) -> tuple[bytes, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opusagent.clock import SystemClock
+from opusagent.demo.comebacks import comebacks_in
 from opusagent.demo.listening import listen
 from opusagent.demo.promises import broken_promises
 from opusagent.demo.result import DemoResult, load_heard
@@ -59,22 +60,27 @@ async def _play(name: str, scenario: Scenario, voice: Voice, folder: Path, say: 
             say(_progress(_at_s(line, began), words))
 
     async with Stage(name, scenario.setup, folder, say=say, heed=heed) as stage:
-        url = stage.bridges[0].url
-        say(f"calling {url}")
+        say(f"calling {stage.bridges[0].url}")
         began = clock.utcnow()
-        record = await _call(scenario, voice, url, say)
+        record = await _call(scenario, voice, stage, say)
     log = [line | {"at_s": _at_s(line, began)} for line in stage.log]
     streams = load_reports(stage.received)
     said = {spoken.text for stream in streams for spoken in stream.said}
+    comebacks = comebacks_in(scenario, record, streams, lambda at: (at - began).total_seconds())
+    lived_on = {one.at_s for one in comebacks if one.old == one.new}
+    voice = open_voice(scenario.bot.style)
     result = DemoResult(
         scenario=scenario,
         record=record,
         verdict=judge(record),
         transcript=_transcript(log),
         heard=load_heard(stage.received),
-        at_phone=await asyncio.to_thread(listen, record, said, open_voice(scenario.bot.style)),
+        at_phone=await asyncio.to_thread(
+            listen, record, said, voice, goes_on=lambda span: span.lost_at in lived_on
+        ),
         streams=streams,
         switches=switches_in(log),
+        comebacks=comebacks,
         log=log,
         began=began,
     )
@@ -82,9 +88,15 @@ async def _play(name: str, scenario: Scenario, voice: Voice, folder: Path, say: 
     return result
 
 
-async def _call(scenario: Scenario, voice: Voice, url: str, say: Say) -> CallRecord:
+async def _call(scenario: Scenario, voice: Voice, stage: Stage, say: Say) -> CallRecord:
+    n_sockets = 0
+
     async def dial() -> CallerSocket:
-        return await connect(url)
+        nonlocal n_sockets
+        number = scenario.route[min(n_sockets, len(scenario.route) - 1)]
+        socket = await connect(stage.bridges[number - 1].url)
+        n_sockets += 1
+        return socket
 
     plan = CallerPlan(caller=scenario.caller.number, bot_name=scenario.name)
     caller = SimulatedCaller(
@@ -92,7 +104,7 @@ async def _call(scenario: Scenario, voice: Voice, url: str, say: Say) -> CallRec
         dial,
         progress=lambda at_s, what, words: say(_progress(at_s, f"{what} {words}".rstrip())),
     )
-    return await caller.run(steps_of(scenario, voice))
+    return await caller.run(steps_of(scenario, voice, stage.kill))
 
 
 def _prepare(voice: Voice, scenario: Scenario) -> None:
@@ -109,7 +121,6 @@ def _at_s(line: LogLine, began: datetime) -> float:
 
 
 def _transcript(log: list[LogLine]) -> list[ConversationItem]:
-    items: list[Any] = next(
-        (line["pii.turns"] for line in log if line["event"] == "transcript"), []
-    )
+    told = [line["pii.turns"] for line in log if line["event"] == "transcript"]
+    items: list[Any] = told[-1] if told else []
     return [ConversationItem.model_validate(item) for item in items]

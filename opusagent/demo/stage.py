@@ -77,6 +77,7 @@ class Stage:
         self._heed = heed
         self._processes = AsyncExitStack()
         self._children: dict[str, Child] = {}
+        self._killed: set[str] = set()
         self.received = folder / "received"
         """Where the service writes what it got, when it ends."""
         self.bridges: list[Bridge] = []
@@ -90,8 +91,13 @@ class Stage:
         return [
             f"{name} ended with exit {child.returncode}"
             for name, child in self._children.items()
-            if child.returncode
+            if child.returncode and name not in self._killed
         ]
+
+    def kill(self, number: int) -> None:
+        """End a bridge at once (kill -9); `number` is from 1."""
+        self._killed.add(self._name_of(number))
+        self.bridges[number - 1].child.kill()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
@@ -134,7 +140,7 @@ class Stage:
     async def _start_bridge(
         self, starting: AsyncExitStack, number: int, environ: dict[str, str]
     ) -> None:
-        name = "the bridge" if self._setup.bridges == 1 else f"bridge {number}"
+        name = self._name_of(number)
         self._say(f"starting {name}")
         config = self._folder / "bridge.toml"
         config.touch()  # in place of that of the bridge that takes real calls
@@ -147,6 +153,9 @@ class Stage:
         )
         await self._start(starting, name, child)
         self.bridges.append(Bridge(child, (await child.ready()).split()[1]))
+
+    def _name_of(self, number: int) -> str:
+        return "the bridge" if self._setup.bridges == 1 else f"bridge {number}"
 
     async def _start(self, starting: AsyncExitStack, name: str, child: Child) -> Child:
         self._children[name] = child

@@ -16,6 +16,7 @@ class Switch:
     """From one stream to the next. Streams are numbered by the bridge, from 1.
 
     Attributes:
+        bridge: Which one, from 1.
         reason: `lost` where the service ended the old one, otherwise why this moment was taken.
         at_s: When the new stream heard the caller, in seconds of the call.
         age_s: How old the old one was; None if it never began.
@@ -29,6 +30,7 @@ class Switch:
 
     old: int
     new: int
+    bridge: int = 1
     reason: str
     at_s: float
     age_s: float | None
@@ -45,7 +47,17 @@ class Switch:
 
 
 def switches_in(log: Sequence[dict[str, Any]]) -> list[Switch]:
-    """Every change of stream in a log; each line of it needs `at_s`."""
+    """Every change of stream in the logs of all bridges, in order; each line needs `at_s`."""
+    bridges = sorted({line.get("bridge", 1) for line in log})
+    found = [
+        switch
+        for bridge in bridges
+        for switch in _switches_of([line for line in log if line.get("bridge", 1) == bridge])
+    ]
+    return sorted(found, key=lambda switch: switch.at_s)
+
+
+def _switches_of(log: Sequence[dict[str, Any]]) -> list[Switch]:
     frames = {line["stream"]: line["after_ms"] for line in log if line["event"] == "first frame"}
     found: list[Switch] = []
     left: dict[str, Any] | None = None  # the line about the stream that is gone
@@ -74,6 +86,8 @@ def words_of(line: dict[str, Any]) -> str:
             return f"-- stream {line['stream']} is cut ({line['code']})"
         case "stream opened" if line["stream"] > 1:
             return f"-- stream {line['stream']} takes over"
+        case "session resumed":
+            return f"-- bridge {line['bridge']} goes on with the call ({line['where']})"
     return ""
 
 
@@ -83,6 +97,7 @@ def _switch(
     return Switch(
         old=old["from_stream"],
         new=new["stream"],
+        bridge=new.get("bridge", 1),
         reason=reason,
         at_s=round(new["at_s"], 2),
         age_s=old["age_s"],

@@ -42,5 +42,16 @@ def test_what_is_cut_off_or_comes_twice_is_noticed() -> None:
     assert 200 < long.repeated_ms < 400
 
 
+def test_a_sentence_whose_rest_came_in_the_next_play_stream_is_one() -> None:
+    first, last = (VOICE.speak(sentence, RATE_HZ) for sentence in SENTENCES)
+    cut = len(first) // 2 & ~1
+    record = played(first[:cut], first[cut:] + last)
+    broken_off, _ = record.played
+    (begun,), (next_one,) = listen(record, SENTENCES, VOICE, goes_on=lambda s: s is broken_off)
+    assert (begun.text, begun.whole) == (SENTENCES[0], True)
+    assert (next_one.text, next_one.whole) == (SENTENCES[1], True)
+    assert not any(one.whole for one in listen(record, SENTENCES, VOICE)[0])
+
+
 def test_a_play_stream_without_sound_says_nothing() -> None:
     assert listen(played(b""), SENTENCES, VOICE) == [()]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from opusagent.audio.formats import MediaFormat
+from opusagent.demo.comebacks import Comeback
 from opusagent.demo.promises import broken_promises
 from opusagent.demo.result import DemoResult, HeardPhrase
 from opusagent.demo.switches import Switch
@@ -206,7 +207,10 @@ def test_a_call_that_went_well_breaks_no_promise(result: DemoResult) -> None:
             lambda r: setattr(r, "at_phone", [(whole("Hello, Ann."), whole("Hello, Ann."))]),
             "said 1 times and heard 2 times",
         ),
-        (lambda r: r.record.played[0].holes.append(Hole(6.5, 0.041)), "silent for 41 ms"),
+        (
+            lambda r: r.record.played[0].holes.append(Hole(6.5, 0.041)),
+            "silent for 41 ms at 6.50 s, 0.50 s into",
+        ),
         (lambda r: r.switches.clear(), "none and lost"),
         (lambda r: change_switch(r, reason="deadline"), "deadline and lost"),
         (lambda r: change_switch(r, at_s=5.0), r"the caller said \[\], not \['I am Ann.'\]"),
@@ -249,3 +253,175 @@ def test_what_the_caller_says_while_she_hangs_up_need_not_be_heard(result: DemoR
     result.record.phrases[1] = replace(result.record.phrases[1], expects_answer=True)
     (broken,) = broken_promises(result)[:1]
     assert "'Goodbye.' as a whole 0 times, not 1" in broken
+
+
+KILLED = """
+name = "killed"
+description = "The bridge is killed while the bot answers."
+[setup]
+bridges = 2
+store = true
+[[typed]]
+pattern = "greet"
+answer = ["Ann's bank."]
+[[phrase]]
+id = "name"
+text = "I am Ann."
+facts = { who = "Ann" }
+answer = ["Hello, {who}.", "I see."]
+[[step]]
+do = "say"
+phrase = "name"
+[[step]]
+do = "kill_bridge"
+after_s = 1.0
+[[step]]
+do = "wait"
+answer_contains = ["Hello, Ann", "I see"]
+[[step]]
+do = "hang_up"
+"""
+
+
+def spoken(*texts: tuple[str, float]) -> tuple[Spoken, ...]:
+    return tuple(Spoken(at=at(seconds), text=text) for text, seconds in texts)
+
+
+def play(name: str, began: float, ended: float, *, lost: float | None = None) -> PlaySpan:
+    return PlaySpan(
+        stream_id=name,
+        media_format=MediaFormat.LPCM16_24K,
+        opened_at=began,
+        closed_at=None if lost else ended,
+        lost_at=lost,
+        began_at=began,
+        ended_at=ended,
+        heard_s=ended - began,
+    )
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> DemoResult:
+    """A call that went on at another bridge, with every promise kept.
+
+    The first bridge has said one sentence and begun another; the next one says both.
+    """
+    path = tmp_path / "killed.toml"
+    path.write_text(KILLED)
+    plays = [play("1", 0.2, 1.0), play("2", 6.0, 7.5, lost=7.2), play("3", 8.5, 10.5)]
+    record = CallRecord(began_at=0.0, ended_at=12.0, played=plays)
+    record.phrases = [phrase("I am Ann.", 2.0, 4.0, expects_answer=True)]
+    part = replace(whole("I see."), words="I …", missing_end_ms=300)
+    hello, see, greeting = whole("Hello, Ann."), whole("I see."), whole("Ann's bank.")
+    past = (Turn(role=Role.USER, text="[call connected]"),)
+    return DemoResult(
+        scenario=load_scenario(path),
+        record=record,
+        verdict=Verdict(()),
+        transcript=[
+            item("output", "Ann's bank.", 0.2),
+            item("input", "I am Ann.", 5.5),
+            item("output", "Hello, Ann. I see.", 8.5),
+        ],
+        heard=[
+            HeardPhrase(
+                phrase="name",
+                text="I am Ann.",
+                score=1.0,
+                whole=True,
+                missing_ms=0,
+                repeated_ms=0,
+            )
+        ],
+        at_phone=[(greeting,), (hello, part), (hello, see)],
+        streams=[
+            stream(
+                1,
+                0.0,
+                7.2,
+                typed=spoken(("Please greet the caller.", 0.1)),
+                heard=spoken(("I am Ann.", 5.5)),
+                said=spoken(("Ann's bank.", 0.3), ("Hello, Ann.", 6.1)),
+            ),
+            stream(
+                2,
+                8.0,
+                12.0,
+                history=past,
+                typed=spoken(("I am Ann.", 8.1)),
+                said=spoken(("Hello, Ann.", 8.6), ("I see.", 8.7)),
+            ),
+        ],
+        switches=[],
+        comebacks=[
+            Comeback(
+                old=1,
+                new=2,
+                killed=True,
+                at_s=7.2,
+                resume_ms=600,
+                accepted_ms=20,
+                frame_sent_ms=1200,
+                frame_ms=5,
+                bot_ms=1300,
+                stream=2,
+                history=past,
+            )
+        ],
+        log=[],
+        began=BEGAN,
+    )
+
+
+def change_comeback(result: DemoResult, **changes: object) -> None:
+    result.comebacks = [replace(result.comebacks[0], **changes)]  # type: ignore[arg-type]
+
+
+def greet_again(result: DemoResult) -> None:
+    again = spoken(("Ann's bank.", 8.5))
+    change_stream(result, 2, said=(*again, *result.streams[1].said))
+
+
+def test_a_call_that_went_on_at_another_bridge_breaks_no_promise(killed: DemoResult) -> None:
+    assert broken_promises(killed) == []
+    assert killed.turns_lost == []
+    assert [killed.bridge_of(one) for one in killed.streams] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda r: r.record.in_vain.append("the bot to speak"), "in vain for the bot to speak"),
+        (greet_again, r"greeted 2 times with \"Ann's bank.\""),
+        (lambda r: r.comebacks.clear(), "the websocket was lost 0 times, not 1"),
+        (lambda r: change_comeback(r, accepted_ms=None), "session.resume was not taken"),
+        (lambda r: change_comeback(r, accepted_ms=501), "session.resume took 501 ms"),
+        (lambda r: change_comeback(r, frame_ms=None), "no frame of the caller reached the model"),
+        (lambda r: r.transcript.pop(1), "'I am Ann.' was heard and is not in the transcript"),
+        (lambda r: r.transcript.pop(0), 'bank." was heard and is not in the transcript'),
+        (lambda r: change_stream(r, 2, typed=()), "stream 2 was not told 'I am Ann.'"),
+        (lambda r: change_comeback(r, stream=None), "no stream was opened for the caller"),
+        (lambda r: change_comeback(r, killed=False), "'I see.' was heard at the phone with 300 ms"),
+        (lambda r: change_comeback(r, killed=False), "said 'Hello, Ann.' 2 times, not 1"),
+    ],
+)
+def test_a_promise_about_callers_who_come_back_is_broken_by_what_it_is_about(
+    killed: DemoResult, spoil: Callable[[DemoResult], object], words: str
+) -> None:
+    spoil(killed)
+    broken = broken_promises(killed)
+    assert any(re.search(words, one) for one in broken), broken
+
+
+def test_what_the_model_understood_at_the_moment_of_the_kill_need_not_be_stored(
+    killed: DemoResult,
+) -> None:
+    change_stream(killed, 1, heard=spoken(("I am Ann.", 7.15)))
+    change_stream(killed, 2, typed=())
+    assert not any("was not told" in one for one in broken_promises(killed))
+
+
+def test_a_sentence_over_two_websockets_is_shared_out_by_its_words(killed: DemoResult) -> None:
+    long = replace(whole("one two three four"), begins_ms=500, ends_ms=2_500)
+    killed.at_phone = [(), (replace(whole("Well."), ends_ms=450), long), (whole("And so on."),)]
+    assert killed.words_at_phone == ["", "Well. one two …", "… three four And so on."]

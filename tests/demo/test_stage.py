@@ -34,6 +34,20 @@ def test_a_scenario_may_have_several_bridges_with_settings_and_a_store(tmp_path:
 
 
 @pytest.mark.integration
+def test_a_bridge_that_the_scenario_killed_has_not_failed(tmp_path: Path) -> None:
+    stage = Stage("basic", Setup(bridges=2), tmp_path, say=lambda _: None)
+
+    async def play() -> None:
+        async with stage:
+            stage.kill(1)
+
+    asyncio.run(play())
+    assert stage.bridges[0].child.returncode == -9
+    assert stage.bridges[1].child.returncode == 0
+    assert stage.failures == []
+
+
+@pytest.mark.integration
 def test_nothing_is_left_of_a_stage_on_which_a_bridge_does_not_start(tmp_path: Path) -> None:
     stage = Stage("basic", Setup(settings={"bridge_workers": 9}), tmp_path, say=lambda _: None)
 

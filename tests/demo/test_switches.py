@@ -66,12 +66,23 @@ def test_a_stream_that_was_closed_before_the_next_one_came_says_so() -> None:
     assert [(one.old, one.new, one.reason) for one in switches_in(log)] == [(1, 3, "closed_first")]
 
 
+def test_the_streams_of_two_bridges_are_not_mixed_up() -> None:
+    lost = line("stream lost", 5.0, stream=1, code="ConnectionLost", age_s=4.9, bridge=1)
+    other = line("stream opened", 5.3, stream=1, open_ms=20, bridge=2, **FED)
+    next_one = line("stream opened", 5.6, stream=2, open_ms=20, bridge=1, **FED)
+    (switch,) = switches_in([FIRST | {"bridge": 1}, lost, other, next_one])
+    assert (switch.bridge, switch.old, switch.new) == (1, 1, 2)
+
+
 def test_progress_tells_of_streams_and_of_nothing_else_in_the_log() -> None:
     assert "takes over from 1 (silence)" in words_of(
         line("stream switched", 1.0, from_stream=1, stream=2, reason="silence")
     )
     assert "is cut (ConnectionLost)" in words_of(
         line("stream lost", 1.0, stream=1, code="ConnectionLost")
+    )
+    assert "bridge 2 goes on" in words_of(
+        line("session resumed", 1.0, where="other process", bridge=2)
     )
     assert words_of(FIRST) == ""
     assert words_of(line("call accepted", 0.1)) == ""

@@ -136,7 +136,8 @@ class Stage:
         """End a process at once (SIGKILL), and hide it from callers; returns when, in monotonic seconds."""
         self.door.urls.remove(bridge.url)
         at = time.monotonic()
-        await bridge.child.kill()
+        bridge.child.kill()
+        await bridge.child.gone()
         await self._gone(bridge)
         return at
 
