@@ -147,7 +147,8 @@ class Pair:
     async def kill(self) -> None:
         """End the first one as a crash would."""
         os.kill(self.bridges[0].child.pid, signal.SIGKILL)
-        await self.bridges[0].child.kill()
+        self.bridges[0].child.kill()
+        await self.bridges[0].child.gone()
         self.bridges.pop(0)
 
     def stored(self, conversation_id: str) -> dict[str, Any]:
