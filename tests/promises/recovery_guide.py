@@ -30,13 +30,15 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
         tests=(
             _SERVICE + "test_a_conversation_is_taken_up_by_another_process_with_all_that_was_said",
             _SERVER + "test_the_new_stream_is_told_the_conversation_before_it_hears_anything",
+            "end_to_end/test_resume.py::test_a_conversation_goes_on_though_its_process_was_killed",
         ),
-        pending=True,
     ),
     "E02": Promise(
         says="And the crash of its server.",
-        tests=(_CONTRACT + "test_another_process_sees_what_was_stored",),
-        pending=True,
+        tests=(
+            _CONTRACT + "test_another_process_sees_what_was_stored",
+            "end_to_end/test_resume.py::test_a_conversation_goes_on_though_its_process_was_killed",
+        ),
     ),
     "E03": Promise(
         says="No data is lost in a deployment.",
@@ -45,8 +47,8 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
             _SERVER + "test_three_processes_are_replaced_one_after_the_other_and_no_call_is_lost",
             _SERVER
             + "test_twenty_calls_are_let_go_and_taken_up_by_another_process_and_none_is_hung_up",
+            "end_to_end/test_resume.py::test_three_processes_are_replaced_one_after_the_other_under_twenty_calls",
         ),
-        pending=True,
     ),
     "E04": Promise(
         says="The service is told session, prompt, system text, history turn by turn, and then audio.",
@@ -150,7 +152,10 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
     "E18": Promise(
         says="Two tests by hand: kill and restart; a rolling update.",
         departed="They run by themselves.",
-        pending=True,
+        tests=(
+            "end_to_end/test_resume.py::test_a_conversation_goes_on_though_its_process_was_killed",
+            "end_to_end/test_resume.py::test_three_processes_are_replaced_one_after_the_other_under_twenty_calls",
+        ),
     ),
     "E19": Promise(
         says="Keys and region come from the environment.",

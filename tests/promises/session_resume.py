@@ -132,8 +132,9 @@ SESSION_RESUME: Final[dict[str, Promise]] = {
             _SAVER + "test_every_write_is_done_within_100_ms_of_its_event",
             _SAVER + "test_put_never_waits_and_the_newest_of_several_wins",
             _RESUME + "test_each_committed_item_is_saved_once_in_the_step_that_brings_it",
+            "end_to_end/test_resume.py::test_at_a_kill_nothing_is_lost_that_was_said_a_tenth_of_a_second_before",
+            "end_to_end/test_resume.py::test_without_saving_a_kill_loses_everything",
         ),
-        pending=True,
     ),
     "R14": Promise(
         says="A bridge takes a store of sessions.",
@@ -215,8 +216,8 @@ SESSION_RESUME: Final[dict[str, Promise]] = {
             _DOCUMENT + "TestSessionManagerService::test_an_expired_session_is_not_resumed",
             "test_transcript_manager.py::test_stored_turns_are_taken_up_with_all_that_stands_in_them",
             _RESUME + "test_another_process_tells_a_new_stream_all_that_was_said_and_done",
+            "end_to_end/test_resume.py::test_a_conversation_goes_on_though_its_process_was_killed",
         ),
-        pending=True,
     ),
     "R24": Promise(
         says="Later: databases, analytics, regions, migration, caches, compression, batches, replicas, "
