@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from opusagent import arguments
+from opusagent import arguments, sessions_cli
 from opusagent.errors import ConfigError, LocalProtocolError, OpusAgentError
 from opusagent.flags import with_setting_flags
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
+
+app.add_typer(sessions_cli.app, name="sessions")
 
 ConfigOption = Annotated[
     Path | None,
@@ -69,7 +71,7 @@ def main() -> int:
             raise
         known = {
             command.callback.__name__ for command in app.registered_commands if command.callback
-        }
+        } | {group.name for group in app.registered_groups}
         helped = f"{verb} --help" if verb in known else "--help"
         return _complain(f"{usage()} (see run_bridge.py {helped})")
     return code if isinstance(code, int) else 0
@@ -88,7 +90,7 @@ def serve(config: ConfigOption = None, **flags: str | bool) -> int:
 @app.command(epilog="Example: python run_bridge.py check --config config/bridge.toml")
 @with_setting_flags
 def check(config: ConfigOption = None, **flags: str | bool) -> int:
-    """Look whether a call could be taken: configuration, agents, credentials, Bedrock. One line each."""
+    """Look whether a call could be taken: configuration, agents, store, credentials, Bedrock. One line each."""
     from opusagent.config import load
     from opusagent.preflight import check as run
 
@@ -119,8 +121,9 @@ def demo(
     from opusagent.simulators.scenario import find_scenario, scenario_names
 
     if list_scenarios:
+        width = max(map(len, scenario_names()))
         for name in scenario_names():
-            typer.echo(name)
+            typer.echo(f"{name:{width}}  {find_scenario(name).description}")
         return 0
     console = Console(highlight=False)
     find_scenario(scenario)
@@ -315,6 +318,16 @@ def bench(
     switches_per_case: Annotated[
         int, typer.Option(help="How many switches each situation gets at least.", min=1)
     ] = 200,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Instead: lose lines and kill processes, with a real Valkey; exit 1 if a promise is broken.",
+        ),
+    ] = False,
+    kills: Annotated[
+        int, typer.Option(help="How many processes --resume kills at random moments.", min=1)
+    ] = 200,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
@@ -325,6 +338,8 @@ def bench(
     console = Console(stderr=True, highlight=False)
     if switches:
         return _switches(switches_per_case, as_json=as_json, console=console)
+    if resume:
+        return _resume(kills, as_json=as_json, console=console)
     if soak:
         result = _run(run_soak(progress=console.print))
         show_soak(result)
@@ -351,6 +366,17 @@ def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
     if as_json:
         typer.echo(json.dumps({"switches": report.as_json(cases)}))
     return 0 if report.all_kept(cases) else EXIT_CHECK_FAILED
+
+
+def _resume(kills: int, *, as_json: bool, console: Console) -> int:
+    from opusagent.bench.resume.report import show_resume
+    from opusagent.bench.resume.run import run_resume
+
+    found = _run(run_resume(n_kills=kills, progress=console.print))
+    kept = show_resume(found)
+    if as_json:
+        typer.echo(json.dumps({"resume": found.as_json()}))
+    return 0 if kept else EXIT_CHECK_FAILED
 
 
 def _run[T](work: Coroutine[Any, Any, T]) -> T:

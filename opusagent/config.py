@@ -144,7 +144,8 @@ class Settings(BaseSettings):
     admin_host: str = Field("127.0.0.1", description="where health and metrics are served")
     admin_port: int = Field(8766, ge=0, le=65535, description="its port; 0 takes any free one")
     admin_token: Annotated[SecretStr, AfterValidator(_not_blank)] | None = Field(
-        None, description="required for /stats where the admin host is not loopback"
+        None,
+        description="required for all but health and metrics where the admin host is not loopback",
     )
 
     # The model
@@ -190,6 +191,41 @@ class Settings(BaseSettings):
         6.0,
         ge=0,
         description="a stream silent so long after the caller spoke is replaced; 0: never",
+    )
+
+    # Sessions
+    redis_url: SecretStr | None = Field(
+        None,
+        description="redis://, rediss://, redis+sentinel:// or redis+cluster:// store of sessions",
+    )
+    redis_password: SecretStr | None = Field(None, description="its password, if not in the URL")
+    redis_db: int = Field(0, ge=0, description="its database, if not in the URL")
+    session_store_dir: Path | None = Field(
+        None, description="folder of sessions, where there is no redis_url"
+    )
+    session_ttl: int = Field(
+        3600,
+        ge=1,
+        validation_alias=AliasChoices("session_ttl", "session_timeout"),
+        description="seconds after which a conversation without a sign of life is forgotten",
+    )
+    session_prefix: str = Field("opusagent:session:", description="begins every key in Redis")
+    max_sessions: int = Field(10_000, ge=1, description="sessions kept at once, at most")
+    session_compression: bool = Field(default=False, description="compress stored sessions")
+    session_encryption_keys: SecretStr | None = Field(
+        None, description="32 bytes in base64 each, comma-separated; the first one encrypts"
+    )
+    resume_grace_seconds: float = Field(
+        60.0, ge=0, le=3600, description="how long a call without its socket keeps its stream"
+    )
+    on_unknown_session: Annotated[Literal["refuse", "fresh"], BeforeValidator(_lower)] = Field(
+        "refuse", description="a caller who comes back to nothing: refuse, or begin fresh"
+    )
+    keep_ended_sessions: bool = Field(
+        default=True, description="keep the record of an ended conversation until its TTL"
+    )
+    ready_without_store: bool = Field(
+        default=False, description="keep /readyz green while the configured store is down"
     )
 
     # Recordings

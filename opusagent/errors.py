@@ -75,7 +75,7 @@ class SessionUnreadable(OpusAgentError):
     Attributes:
         damaged: Whether the record itself is broken. False: it may be sound, but is sealed with a key
             that this process was not given.
-        owner_epoch: What a claim had raised the record's epoch to before it was read; else 0.
+        owner_epoch: What the record's epoch is, as far as that could be read; else 0.
     """
 
     def __init__(self, why: str, *, damaged: bool, owner_epoch: int = 0) -> None:

@@ -1,17 +1,17 @@
-"""Every setting as a flag of a command, made from the model, so that none can be forgotten."""
+"""Settings as flags of a command, made from the model, so that none can be forgotten."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, cast
 
 import typer
 
 from opusagent.config import Settings
 
-__all__ = ["with_setting_flags"]
+__all__ = ["with_flags_of", "with_setting_flags"]
 
 
 def with_setting_flags[**P, R](command: Callable[P, R]) -> Callable[P, R]:
@@ -31,6 +31,17 @@ def with_setting_flags[**P, R](command: Callable[P, R]) -> Callable[P, R]:
     Raises:
         TypeError: If the command has no `**flags` parameter.
     """
+    return with_flags_of(Settings.model_fields)(command)
+
+
+def with_flags_of[**P, R](
+    settings: Collection[str],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """As `with_setting_flags`, for some settings only: those that the command depends on."""
+    return functools.partial(_with_flags, settings)
+
+
+def _with_flags[**P, R](settings: Collection[str], command: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(own) == len(signature.parameters):
@@ -45,15 +56,18 @@ def with_setting_flags[**P, R](command: Callable[P, R]) -> Callable[P, R]:
         }
         return cast("Callable[..., R]", command)(*args, **kept)
 
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + _parameters()
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters += _parameters(settings)
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what typer reads
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
 
-def _parameters() -> list[inspect.Parameter]:
+def _parameters(settings: Collection[str]) -> list[inspect.Parameter]:
     made = []
     for name, field in Settings.model_fields.items():
+        if name not in settings:
+            continue
         flag = f"--{name.replace('_', '-')}"
         is_switch = field.annotation is bool
         option = typer.Option(

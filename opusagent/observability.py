@@ -28,7 +28,15 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opusagent.config import Settings
 
-__all__ = ["NAMED_LOGGERS", "Metrics", "Topic", "bound", "configure_logging", "named_logger"]
+__all__ = [
+    "NAMED_LOGGERS",
+    "RECOVERY_OUTCOMES",
+    "Metrics",
+    "Topic",
+    "bound",
+    "configure_logging",
+    "named_logger",
+]
 
 NAMED_LOGGERS: Final = (
     "session_manager_service",
@@ -174,10 +182,29 @@ class _Known:
 
 _LATENCY_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _CALL_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0, 480.0, 900.0, 1800.0, 3600.0)
+_TOOL_S: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _SWITCH_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _AGE_S: Final = (30.0, 60.0, 120.0, 240.0, 360.0, 400.0, 440.0, 460.0, 470.0, 480.0)
 _ITEMS: Final = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 _HISTORY_BYTES: Final = (0.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 4e4)
+
+RECOVERY_OUTCOMES: Final = (
+    "resumed",
+    "unknown",
+    "expired",
+    "ended",
+    "foreign",
+    "unreadable",
+    "taken",
+    "unavailable",
+)
+"""What may become of a caller who comes back."""
+
+
+def _from_zero(counter: Counter, *labels: str) -> None:
+    """Show these from the start: of a counter that appears with its first event, no rate shows it."""
+    for label in labels:
+        counter.labels(label)
 
 
 class Metrics:
@@ -195,6 +222,7 @@ class Metrics:
         self.calls_active = self._gauge("calls_active", "Calls under way.")
         self.calls = self._counter("calls", "Calls that ended, by who ended them.", "ended_by")
         self.calls_refused = self._counter("calls_refused", "Calls refused.", "reason")
+        _from_zero(self.calls_refused, "at_capacity")
         self.call_seconds = self._histogram("call_seconds", "Length of calls.", _CALL_S)
         self.accept_seconds = self._histogram(
             "call_accept_seconds", "From session.initiate to session.accepted.", _LATENCY_S
@@ -256,12 +284,32 @@ class Metrics:
         )
         self.tokens = self._counter("tokens", "Tokens that Bedrock reported.", "kind")
         self.tool_calls = self._counter("tool_calls", "Tool calls, by how they ended.", "status")
+        self.tool_seconds = self._histogram(
+            "tool_seconds", "What tools took, by what became of them.", _TOOL_S, "outcome"
+        )
+        self._tool_threads = self._gauge(
+            "tool_threads_abandoned", "Threads of tools that nobody waits for any more."
+        )
 
         self.audio_dropped_seconds = self._counter(
             "audio_dropped_seconds", "Audio given up because it came too late.", "where"
         )
         self.replayed_seconds = self._counter(
             "replayed_seconds", "Caller audio replayed to a new stream."
+        )
+        self.recoveries = self._counter(
+            "session_recoveries", "Callers who came back, by what became of it.", "outcome"
+        )
+        _from_zero(self.recoveries, *RECOVERY_OUTCOMES)
+        self.session_load_seconds = self._histogram(
+            "session_load_seconds", "Taking a session up from the store.", _SWITCH_S
+        )
+        self.session_saves = self._counter(
+            "session_saves", "Writes of sessions to the store.", "outcome"
+        )
+        _from_zero(self.session_saves, "ok", "failed", "fenced")
+        self.session_save_seconds = self._histogram(
+            "session_save_seconds", "From an event to its being stored.", _SWITCH_S
         )
         self.recordings = self._counter("recordings", "Recordings of calls.", "status")
         self.recording_dropped_bytes = self._counter(
@@ -273,6 +321,28 @@ class Metrics:
         self.broken_messages = self._counter(
             "broken_messages", "Messages that break their protocol; dropped.", "wire"
         )
+
+    def saved(self, outcome: str, seconds: float) -> None:
+        """Count a write of a session: `ok`, `failed` (to be tried again) or `fenced`."""
+        self.session_saves.labels(outcome).inc()
+        if outcome == "ok":
+            self.session_save_seconds.observe(seconds)
+
+    def loaded(self, seconds: float) -> None:
+        """Note how long it took to take a session up."""
+        self.session_load_seconds.observe(seconds)
+
+    def recovery(self, outcome: str) -> None:
+        """Count a caller who came back: `resumed`, or why not."""
+        self.recoveries.labels(outcome).inc()
+
+    def tool_ended(self, name: str, outcome: str, seconds: float) -> None:
+        """Note what became of a tool, and how long it took; from any agent's file, so without its name."""
+        self.tool_seconds.labels(outcome).observe(seconds)
+
+    def tool_threads_abandoned(self, count: int) -> None:
+        """Note how many threads of tools nobody waits for any more."""
+        self._tool_threads.set(count)
 
     def unknown_message(self, wire: str, message_type: str) -> bool:
         """Count a message of unknown type; true the first time, which is when to log it."""
@@ -314,7 +384,9 @@ class Metrics:
     def _gauge(self, name: str, help_text: str) -> Gauge:
         return Gauge(name, help_text, namespace="opusagent", registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(
+        self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
         return Histogram(
-            name, help_text, namespace="opusagent", registry=self.registry, buckets=buckets
+            name, help_text, labels, namespace="opusagent", registry=self.registry, buckets=buckets
         )

@@ -10,7 +10,11 @@ from opusagent.agents.files import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
 from opusagent.errors import ConfigError
+from opusagent.recording import prepare
+from opusagent.services.session_manager_service import SessionManagerService
+from opusagent.session_storage.opening import open_storage
 from opusagent.sonic.profiles import PROFILES, Profile
+from opusagent.store import storage_place, storage_settings
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.reachability import Problem, why_unreachable
@@ -84,6 +88,13 @@ async def check(settings: Settings) -> list[Finding]:
         findings.append(Finding("agents", True, _and(found)))
     except ConfigError as error:
         findings.append(Finding("agents", False, str(error)))
+    if settings.enable_session_recording:
+        try:
+            prepare(settings.recording_output_dir)
+            findings.append(Finding("recordings", True, str(settings.recording_output_dir)))
+        except ConfigError as error:
+            findings.append(Finding("recordings", False, str(error)))
+    findings.append(await _store(settings))
     credentials = Credentials(utcnow=SystemClock().utcnow)
     try:
         findings.append(Finding("credentials", True, await credentials.check()))
@@ -99,6 +110,29 @@ async def check(settings: Settings) -> list[Finding]:
     except ConfigError as error:
         findings.append(Finding("Bedrock", False, str(error)))
     return findings
+
+
+async def _store(settings: Settings) -> Finding:
+    """Which store of sessions, and whether it can be written, read and cleared."""
+    what = "session store"
+    kept_in = storage_settings(settings)
+    if not kept_in.outlives_us:
+        found = "memory: sessions die with the process; set REDIS_URL or SESSION_STORE_DIR"
+        return Finding(what, True, found)
+    try:
+        storage = open_storage(kept_in)
+    except ConfigError as error:
+        return Finding(what, False, str(error))
+    try:
+        health = await SessionManagerService(storage).health_check()
+    finally:
+        await storage.close()
+    if health["status"] == "healthy":
+        return Finding(what, True, f"{storage_place(storage)} can be written, read and cleared")
+    found = f"{storage_place(storage)}: {health['error']}"
+    if settings.ready_without_store:
+        return Finding(what, True, f"{found}; calls are taken all the same (READY_WITHOUT_STORE)")
+    return Finding(what, False, found)
 
 
 def model_doubts(settings: Settings) -> list[str]:

@@ -89,6 +89,15 @@ class Child:
         self._process.stdin.write(f"{words}\n".encode())
         await self._process.stdin.drain()
 
+    def kill(self) -> None:
+        """Have it end at once (SIGKILL), as a crash would, without a word to anybody."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def gone(self) -> None:
+        """Wait until it has ended."""
+        await self._process.wait()
+
     async def end(self) -> int:
         """Ask it to end (SIGTERM), and make it (SIGKILL) after `END_S`; returns the exit code."""
         if self._process.returncode is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
+from pydantic import JsonValue, ValidationError
 
 from opusagent.agents.files import AgentDirectory
 from opusagent.audiocodes import messages
@@ -17,11 +18,24 @@ from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsens
 from opusagent.bridges.planning import make_plan
 from opusagent.bridges.reporting import Reporter
 from opusagent.call.events import Drain
+from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
 from opusagent.errors import TransportError
+from opusagent.facts import CallFacts
 from opusagent.footprint import holdings, release
+from opusagent.models.agent import Agent
+from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, bound
+from opusagent.recording import Recorder, Recordings
+from opusagent.services.session_manager_service import (
+    Refusal,
+    Refused,
+    Resumed,
+    SessionManagerService,
+    Verdict,
+)
+from opusagent.tools.toolbox import Toolbox
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import WebSocketServer
@@ -35,8 +49,14 @@ LET_GO_S = 8.0
 """What a call may take to end once it is let go: 7 s where a socket and a stream do not react, 8 s where
 VoiceAI Connect was asked to hang up and still has to say that it did."""
 
+FLUSH_S = 1.0
+"""What the last states may take to be stored."""
+
 STOP_S = 3.0
 """What calls may take to end when the process ends at once."""
+
+RESUMED_FACTOR = 2
+"""How far above `SESSION_MAX_CONCURRENT` callers who come back are taken."""
 
 REST_S = 1.0
 """How long after the last call memory is given back, unless another call has begun."""
@@ -48,6 +68,7 @@ class _Live:
 
     bridge: AudioCodesBridge
     tenant: str
+    facts: CallFacts
 
 
 class BridgeServer:
@@ -58,6 +79,8 @@ class BridgeServer:
         agents: Who answers.
         sonic: Makes streams to Nova Sonic.
         metrics: The process's counts.
+        sessions: Keeps the states of calls; None where nothing is kept.
+        is_shared: Whether another process can take up what is kept.
         clock: The calendar, and what calls are measured by.
         at_rest: Called a moment after the last call, at a time when it disturbs nobody.
     """
@@ -69,6 +92,8 @@ class BridgeServer:
         sonic: SonicConnector,
         metrics: Metrics,
         *,
+        sessions: SessionManagerService | None = None,
+        is_shared: bool = False,
         clock: Clock | None = None,
         at_rest: Callable[[], None] = release,
     ) -> None:
@@ -76,12 +101,19 @@ class BridgeServer:
         self._settings = settings
         self._plans = {name: make_plan(settings, *agents.pick(name)) for name in agents.names}
         self._agents = agents
+        declared = {name: agents.pick(name)[1].tools for name in agents.names}
+        self._tools = Toolbox(declared, meter=metrics)
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()
+        self._sessions = sessions
+        self._is_shared = is_shared
         self._at_rest = at_rest
+        self._recordings = _recordings(settings, metrics)
         self._rest: asyncio.TimerHandle | None = None
         self._calls: dict[str, _Live] = {}
+        self._replaced: set[_Live] = set()  # ending; the conversation goes on in another call
+        self._taking_up: dict[str, asyncio.Event] = {}
         self._none_left = asyncio.Event()
         self._none_left.set()
         self._draining = False
@@ -96,6 +128,8 @@ class BridgeServer:
         )
         self.bedrock_problem: Problem | None = None
         """Why Bedrock cannot be reached, as far as is known."""
+        self.store_problem: str | None = None
+        """Why sessions cannot be stored, as far as is known."""
 
     async def start(self) -> int:
         """Listen; returns the port.
@@ -103,30 +137,41 @@ class BridgeServer:
         Raises:
             ConfigError: If the address cannot be taken.
         """
+        await self._tools.start()
         return await self._socket_server.start()
 
     async def drain(self) -> None:
-        """Refuse new calls, let those under way run on, and let go of the last while there is time.
+        """Refuse new calls, and let go of those under way so that another process takes them up.
 
-        All calls are over `RESERVE_S` before `DRAIN_SECONDS` are.
+        What the bot is saying is heard first. Where nobody could take a call up, calls run on while
+        there is time. All are over `RESERVE_S` before `DRAIN_SECONDS` are.
         """
         self._draining = True
         _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
         time_s = max(self._settings.drain_seconds - RESERVE_S, 0.0)
-        await self._wait_for_calls(max(time_s - LET_GO_S, 0.0))
+        run_on_s = max(time_s - LET_GO_S, 0.0)
+        if self._can_be_taken_up:
+            await self._let_go(run_on_s, after_s=run_on_s)
+        else:
+            await self._wait_for_calls(run_on_s)
         await self._let_go(min(time_s, LET_GO_S))
+        if self._sessions is not None:
+            await self._sessions.flush(FLUSH_S)
 
     async def stop(self) -> None:
         """Close the listener and whatever is still open, bounded."""
         self._draining = True
         await self._let_go(STOP_S)
         await self._socket_server.stop()
+        await self._tools.stop()
+        if self._recordings is not None:
+            await asyncio.to_thread(self._recordings.close)
         if self._rest is not None:
             self._rest.cancel()
 
-    async def _let_go(self, seconds: float) -> None:
-        for live in tuple(self._calls.values()):
-            live.bridge.step(Drain())
+    async def _let_go(self, seconds: float, *, after_s: float = 0.0) -> None:
+        for live in (*self._calls.values(), *self._replaced):
+            live.bridge.step(Drain(after_s))
         await self._wait_for_calls(seconds)
 
     def abort(self) -> None:
@@ -144,6 +189,8 @@ class BridgeServer:
             reasons.append(f"at capacity: {len(self._calls)} calls (SESSION_MAX_CONCURRENT)")
         if self.bedrock_problem is not None:
             reasons.append(f"Bedrock: {self.bedrock_problem}")
+        if self.store_problem is not None and not self._settings.ready_without_store:
+            reasons.append(f"session store: {self.store_problem}")
         return reasons
 
     def stats(self) -> dict[str, Any]:
@@ -152,10 +199,15 @@ class BridgeServer:
             "calls_active": len(self._calls),
             "capacity": self._settings.session_max_concurrent,
             "draining": self._draining,
+            "store_problem": self.store_problem,
             "agents": list(self._agents.names),
-            "storage_type": "memory",
+            **({} if self._sessions is None else self._sessions.facts()),
             **holdings(),
         }
+
+    def calls(self) -> list[dict[str, JsonValue]]:
+        """The calls under way, oldest first; see `CallFacts.as_json`."""
+        return [live.facts.as_json(live.bridge.phase.value) for live in self._calls.values()]
 
     # One socket
 
@@ -194,39 +246,122 @@ class BridgeServer:
         message: messages.SessionInitiate | messages.SessionResume,
     ) -> None:
         if isinstance(message, messages.SessionResume):
-            await self._refuse(caller, "unknown_session", "the conversation is not known here")
+            await self._resume(caller, tenant, text, message)
         elif self._draining:  # upgraded just before
             await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
             await self._refuse(caller, "at_capacity", "all lines are busy")
         elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
             await self._refuse(caller, "no_bedrock", "the model cannot be reached")
-        elif message.conversation_id in self._calls:
+        elif (live := self._calls.get(message.conversation_id)) and not live.bridge.is_over:
             await self._refuse(caller, "duplicate", "this conversation is under way already")
         else:
             await self._carry(caller, tenant, text, message)
+
+    async def _resume(
+        self,
+        caller: CallerTransport,
+        tenant: str,
+        text: str | bytes,
+        message: messages.SessionResume,
+    ) -> None:
+        """Give a caller who comes back her conversation: from this process, or from the store."""
+        while (others := self._taking_up.get(message.conversation_id)) is not None:
+            await (
+                others.wait()
+            )  # asked for twice at once: the second one gets what the first one got
+        live = self._calls.get(message.conversation_id)
+        if live is not None and live.bridge.is_over:
+            await live.bridge.saved()
+            live = None
+        if live is not None and live.tenant == tenant:
+            self._metrics.recovery("resumed")
+            await live.bridge.attach(caller, text)
+        elif live is not None:
+            await self._refuse(caller, "unknown_session", Refused(Refusal.FOREIGN).words)
+        elif self._draining:  # not refused: she would be hung up on
+            await caller.close(1012, "service restart")
+        elif len(self._calls) >= RESUMED_FACTOR * self._settings.session_max_concurrent:
+            await self._refuse(caller, "at_capacity", "all lines are busy")
+        elif self._sessions is None:
+            await self._refuse(caller, "unknown_session", Refused(Refusal.UNKNOWN).words)
+        else:
+            match await self._take_up(self._sessions, message.conversation_id, tenant):
+                case Resumed() if self._draining:  # since it was asked for
+                    await caller.close(1012, "service restart")
+                case Resumed(state):
+                    await self._carry(caller, tenant, text, message, resume_from=state)
+                case Refused(reason=Refusal.FOREIGN) as refused:
+                    await self._refuse(caller, "unknown_session", refused.words)
+                case Refused() as refused if self._settings.on_unknown_session == "refuse":
+                    await self._refuse(caller, "unknown_session", refused.words)
+                case Refused(reason):
+                    _log.warning("started afresh", reason=reason)
+                    await self._carry(caller, tenant, text, message)
+
+    async def _take_up(
+        self, sessions: SessionManagerService, conversation_id: str, tenant: str
+    ) -> Verdict:
+        done = self._taking_up[conversation_id] = asyncio.Event()
+        try:
+            return await sessions.take_up(conversation_id, tenant=tenant)
+        finally:
+            del self._taking_up[conversation_id]
+            done.set()
+
+    def _plan_for(self, bot_name: str, stored: SessionState | None) -> tuple[str, CallPlan]:
+        """Who answers; who answered before goes on, as she was, whatever has become of her file."""
+        name, agent = self._agents.pick(bot_name)
+        if stored is None or not stored.agent:
+            return name, self._plans[name]
+        name = str(stored.metadata.get("agent", name))
+        try:
+            agent = Agent.model_validate(stored.agent)
+            return name, make_plan(self._settings, name, agent)
+        except (ValidationError, OSError, ValueError) as error:
+            _log.warning("the stored agent cannot be used", agent=name, problem=str(error))
+            return self._agents.pick(name)[0], self._plans[self._agents.pick(name)[0]]
 
     async def _carry(
         self,
         caller: CallerTransport,
         tenant: str,
         text: str | bytes,
-        message: messages.SessionInitiate,
+        message: messages.SessionInitiate | messages.SessionResume,
+        *,
+        resume_from: SessionState | None = None,
     ) -> None:
         conversation_id = message.conversation_id
-        name, _ = self._agents.pick(message.bot_name or "")
+        if isinstance(message, messages.SessionInitiate):
+            bot_name, number = message.bot_name or "", message.caller
+        elif resume_from is not None:
+            bot_name, number = resume_from.bot_name, resume_from.caller
+        else:
+            bot_name, number = "", ""
+        name, plan = self._plan_for(bot_name, resume_from)
         context = {"conversation_id": conversation_id, "agent": name}
         if tenant:
             context["tenant"] = tenant
         reporter = Reporter(self._metrics, **context)
+        facts = CallFacts(
+            conversation_id, agent=name, tenant=tenant, clock=self._clock, then=reporter.report
+        )
+        tools = self._tools.of(name)  # by the file as it is now: a stored one could name any module
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=self._sonic,
-            session_config=self._plans[name],
-            report=reporter.report,
+            session_config=replace(plan, tools=tools.specs),
+            session_storage=self._sessions,
+            tenant=tenant,
+            resume_from=resume_from,
+            start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
+            report=facts.report,
+            tool=tools.for_call(conversation_id, caller=number, agent=name),
+            recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )
-        self._begin(conversation_id, _Live(bridge, tenant))
+        live = _Live(bridge, tenant, facts)
+        self._begin(conversation_id, live)
         began = self._clock.monotonic()
         try:
             with bound(**context):
@@ -236,21 +371,34 @@ class BridgeServer:
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
         finally:
-            self._end(conversation_id)
+            self._end(conversation_id, live)
+
+    def _recorder(self, conversation_id: str, agent: str) -> Recorder | None:
+        if self._recordings is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return self._recordings.begin(
+            conversation_id, agent=agent, at=self._clock.utcnow(), now=now
+        )
 
     def _begin(self, conversation_id: str, live: _Live) -> None:
+        if (ending := self._calls.get(conversation_id)) is not None:
+            self._replaced.add(ending)
         self._calls[conversation_id] = live
         self._none_left.clear()
         self._metrics.calls_active.set(len(self._calls))
         if self._rest is not None:
             self._rest.cancel()
 
-    def _end(self, conversation_id: str) -> None:
-        del self._calls[conversation_id]
+    def _end(self, conversation_id: str, live: _Live) -> None:
+        if self._calls.get(conversation_id) is live:
+            del self._calls[conversation_id]
+        self._replaced.discard(live)
         self._metrics.calls_active.set(len(self._calls))
-        if not self._calls:
-            self._none_left.set()
-        if not self._calls and not self._draining:
+        if self._calls or self._replaced:
+            return
+        self._none_left.set()
+        if not self._draining:
             self._rest = asyncio.get_running_loop().call_later(REST_S, self._at_rest)
 
     async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
@@ -271,5 +419,17 @@ class BridgeServer:
             pass
 
     @property
+    def _can_be_taken_up(self) -> bool:
+        """Whether another process would find our calls."""
+        failing = self._sessions is None or self._sessions.is_failing
+        return self._is_shared and self.store_problem is None and not failing
+
+    @property
     def _is_full(self) -> bool:
         return len(self._calls) >= self._settings.session_max_concurrent
+
+
+def _recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
+    if not settings.enable_session_recording:
+        return None
+    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)

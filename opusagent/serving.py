@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 
 import structlog
@@ -21,6 +22,9 @@ from opusagent.preflight import (
     voice_doubts,
 )
 from opusagent.server import BridgeServer
+from opusagent.services.session_manager_service import SessionManagerService
+from opusagent.session_storage.opening import open_storage
+from opusagent.store import storage_settings
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.reachability import Problem
@@ -29,6 +33,9 @@ _log = structlog.get_logger("opusagent.serving")
 
 PROBE_EVERY_S = 30.0
 """How often a TLS handshake looks whether Bedrock is there: cheap, and no stream is opened."""
+
+ASK_EVERY_S = 5.0
+"""How often the store of sessions is written, read and cleared of it again."""
 
 _BEDROCK_KEYS = "AWS_ENDPOINT_URL_BEDROCK_RUNTIME, AWS_CA_BUNDLE"
 
@@ -59,18 +66,41 @@ async def serve(settings: Settings) -> int:
     agents = AgentDirectory.load(settings.agent_config_dir)
     for sentence in model_doubts(settings) + voice_doubts(settings, agents):
         _log.warning(sentence)
-    server = BridgeServer(settings, agents, connector, metrics, clock=clock)
+    kept_in = storage_settings(settings)
+    storage = open_storage(kept_in, clock=clock)
+    if not kept_in.outlives_us:
+        _log.warning("REDIS_URL is not set: a call cannot be taken up by another process")
+    sessions = SessionManagerService(
+        storage,
+        session_ttl=settings.session_ttl,
+        keep_ended=settings.keep_ended_sessions,
+        clock=clock,
+        meter=metrics,
+    )
+    server = BridgeServer(
+        settings,
+        agents,
+        connector,
+        metrics,
+        sessions=sessions,
+        is_shared=kept_in.outlives_us,
+        clock=clock,
+    )
     server.bedrock_problem = await _probe(settings, connector)
     if server.bedrock_problem is not None and server.bedrock_problem.lasts:
         raise ConfigError(f"{_BEDROCK_KEYS}: {server.bedrock_problem}")
-    admin = AdminServer(settings, server, metrics)
+    admin = AdminServer(settings, server, metrics, sessions)
     admin_port = admin.bind()
     port = await server.start()
     stop, at_once = _on_signals()
     settle()
+    await sessions.start()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(admin.run())
-        prober = tasks.create_task(_keep_probing(settings, server, connector))
+        probers = [
+            tasks.create_task(_keep_probing(settings, server, connector)),
+            tasks.create_task(_keep_asking(server, sessions)),
+        ]
         scheme = "wss" if settings.bridge_tls_cert else "ws"
         print(
             f"READY {scheme}://{settings.bridge_host}:{port}"
@@ -82,12 +112,14 @@ async def serve(settings: Settings) -> int:
         second = tasks.create_task(at_once.wait())
         await asyncio.wait((drained, second), return_when=asyncio.FIRST_COMPLETED)
         code = EXIT_OK if drained.done() else EXIT_AT_ONCE
-        for task in (drained, second, prober):
+        for task in (drained, second, *probers):
             task.cancel()
         if code == EXIT_AT_ONCE:
             server.abort()
         await server.stop()
         admin.stop()
+    await sessions.stop()
+    await storage.close()
     return code
 
 
@@ -109,6 +141,20 @@ async def _probe(settings: Settings, connector: BedrockConnector) -> Problem | N
     if problem is not None:
         _log.warning("Bedrock cannot be reached", problem=problem.words)
     return problem
+
+
+async def _keep_asking(server: BridgeServer, sessions: SessionManagerService) -> None:
+    """Look after the store of sessions: calls go on without it, but must not come in unnoticed."""
+    never = asyncio.Event()
+    while True:
+        health = await sessions.health_check()
+        problem = None if health["status"] == "healthy" else str(health["error"])
+        if problem != server.store_problem:
+            _log.warning("session store", problem=problem)
+            server.store_problem = problem
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_EVERY_S):
+                await never.wait()
 
 
 async def _keep_probing(

@@ -1,32 +1,20 @@
 """What the published designs promise, in our own words, and the tests that show it.
 
-`C` is the session-continuation example for Nova Sonic (AWS samples), its README and shipped settings.
+`C` is the session-continuation example for Nova Sonic (AWS samples), its README and shipped settings;
+`S`, `E` and `R` are the three on sessions, each in a file of `tests/promises`.
 A promise that we keep in another way, or on purpose do not keep, says why in `departed`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from tests.promises.promise import Promise
+from tests.promises.recovery_guide import RECOVERY_GUIDE
+from tests.promises.session_resume import SESSION_RESUME
+from tests.promises.strands import STRANDS
+
 __all__ = ["PENDING", "PROMISES", "Promise"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """One promise.
-
-    Attributes:
-        says: What is promised.
-        tests: What shows it, each `path::name` from the folder of the tests.
-        departed: Why it is not kept as it stands; empty where it is.
-        pending: Whether what shows it, or a part of it, is still missing.
-    """
-
-    says: str
-    tests: tuple[str, ...] = ()
-    departed: str = ""
-    pending: bool = False
 
 
 _CONTINUATION = "call/test_continuation.py::"
@@ -38,7 +26,7 @@ _PLANNING = "bridges/test_planning.py::"
 _RECORDING = "test_recording.py::"
 _CONFIG = "test_config.py::"
 
-PROMISES: Final[dict[str, Promise]] = {
+CONTINUATION: Final[dict[str, Promise]] = {
     "C01": Promise(
         says="A conversation lasts as long as the caller wants.",
         tests=(
@@ -55,8 +43,10 @@ PROMISES: Final[dict[str, Promise]] = {
     ),
     "C03": Promise(
         says="At most 1.8 % of a call are spent in transition.",
-        tests=(_REPORTING + "test_the_share_of_calls_in_transition_can_be_computed",),
-        pending=True,
+        tests=(
+            _REPORTING + "test_the_share_of_calls_in_transition_can_be_computed",
+            "bench/test_switches.py::test_each_time_is_held_against_its_limit",
+        ),
     ),
     "C04": Promise(
         says="A stream is old after 360 s.",
@@ -203,8 +193,8 @@ PROMISES: Final[dict[str, Promise]] = {
             _HANDOVER
             + "test_the_new_stream_is_told_what_was_said_and_then_hears_the_caller_without_a_gap",
             "bridges/test_base_bridge.py::test_a_service_that_does_not_end_its_stream_holds_nobody_up",
+            "end_to_end/test_continuation.py::test_a_stream_that_is_cut_while_the_next_is_ready_costs_nothing",
         ),
-        pending=True,
     ),
     "C24": Promise(
         says="After the change nothing is kept of the replay.",
@@ -224,8 +214,9 @@ PROMISES: Final[dict[str, Promise]] = {
             _HANDOVER + "test_two_switches_close_together_keep_everything",
             _HANDOVER + "test_when_the_quota_is_full_until_the_deadline_"
             "the_old_stream_goes_first_and_no_word_is_lost",
+            "end_to_end/test_continuation.py::test_what_the_caller_is_saying_at_the_deadline_reaches_the_next_stream_from_its_beginning",
+            "end_to_end/test_continuation.py::test_where_no_second_stream_is_allowed_the_first_is_closed_and_nothing_is_lost",
         ),
-        pending=True,
     ),
     "C27": Promise(
         says="A caller who interrupts during the transition is heard, and answered once.",
@@ -247,8 +238,8 @@ PROMISES: Final[dict[str, Promise]] = {
         tests=(
             _HANDOVER + "test_what_was_generated_is_played_to_its_end",
             _HANDOVER + "test_the_new_stream_waits_until_the_old_one_has_been_heard",
+            "end_to_end/test_continuation.py::test_an_answer_that_is_being_made_at_the_deadline_is_heard_whole_and_without_a_gap",
         ),
-        pending=True,
     ),
     "C30": Promise(
         says="Keeping audio only during transitions saves two thirds of its memory.",
@@ -266,15 +257,15 @@ PROMISES: Final[dict[str, Promise]] = {
     "C32": Promise(
         says="One part manages the transition, one each stream, one the audio at the ends.",
         departed="The roles are there under other names; the README says where.",
-        pending=True,
     ),
     "C33": Promise(
         says="Tools work on every stream.",
         tests=(
             _HANDOVER + "test_a_running_tool_defers_the_switch_and_its_answer_too",
             _HANDOVER + "test_at_the_deadline_its_result_goes_to_the_new_stream_as_data",
+            "end_to_end/test_continuation.py::test_a_tool_that_runs_at_the_deadline_gives_its_result_to_the_next_stream_as_data",
+            "end_to_end/test_continuation.py::test_a_tool_that_is_done_before_the_deadline_is_waited_for",
         ),
-        pending=True,
     ),
     "C34": Promise(
         says="Python 3.12 or newer, and credentials from the environment of AWS.",
@@ -295,10 +286,12 @@ PROMISES: Final[dict[str, Promise]] = {
         tests=(
             _RECORDING + "test_the_session_file_has_metadata_switches_and_transcript_by_its_schema",
             _MODEL + "test_usage_is_reported_as_what_was_used_since",
+            "end_to_end/test_resume.py::test_a_conversation_goes_on_though_its_process_was_killed",
         ),
-        pending=True,
     ),
 }
 
-PENDING: Final = frozenset({"C03", "C23", "C26", "C29", "C32", "C33", "C36"})
+PROMISES: Final = CONTINUATION | STRANDS | RECOVERY_GUIDE | SESSION_RESUME
+
+PENDING: Final = frozenset({"S02", "E27", "E31"})
 """What is still to be shown. Nothing may be left here in the end."""

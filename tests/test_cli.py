@@ -18,7 +18,7 @@ from opusagent.simulators.calling import HELLO
 from opusagent.simulators.faults import FAULT_NAMES
 from opusagent.simulators.stream_report import load_reports
 
-VERBS = ("serve", "demo", "call", "nova", "check", "bench")
+VERBS = ("serve", "demo", "call", "nova", "sessions", "check", "bench")
 
 
 def run_program(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +50,9 @@ def test_the_program_names_its_verbs() -> None:
 def test_the_scenarios_of_the_demo_can_be_listed() -> None:
     result = CliRunner().invoke(app, ["demo", "--list"])
     assert result.exit_code == 0
-    assert "basic" in result.output.split()
+    lines = result.output.splitlines()
+    assert [line.split()[0] for line in lines] == ["basic", "long-call"]
+    assert all(line.endswith(".") for line in lines)  # with a sentence each
 
 
 def run_here(
@@ -229,7 +231,7 @@ def test_a_failed_check_has_exit_code_1_and_a_line_for_each_finding(tmp_path: Pa
     )
     assert result.returncode == 1
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "FAIL"]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "ok", "FAIL"]
     assert "secret" not in result.stdout
 
 

@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from opusagent.config import Settings, load
-from opusagent.flags import with_setting_flags
+from opusagent.flags import with_flags_of, with_setting_flags
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -46,3 +46,17 @@ def test_a_command_without_a_place_for_flags_is_refused() -> None:
 
     with pytest.raises(TypeError, match="bare takes no"):
         with_setting_flags(bare)
+
+
+def test_a_command_may_have_the_flags_of_some_settings_only() -> None:
+    some = typer.Typer(rich_markup_mode=None)
+
+    @some.command()
+    @with_flags_of(("redis_url", "session_ttl"))
+    def look(**flags: str | bool) -> None:
+        typer.echo(flags)
+
+    shown = CliRunner().invoke(some, ["--help"]).output
+    assert "--redis-url" in shown
+    assert "--bridge-port" not in shown
+    assert CliRunner().invoke(some, ["--session-ttl", "5"]).output == "{'session_ttl': '5'}\n"

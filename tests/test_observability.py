@@ -7,7 +7,14 @@ import pytest
 import structlog
 
 from opusagent.config import Settings
-from opusagent.observability import Metrics, Topic, bound, configure_logging
+from opusagent.observability import (
+    NAMED_LOGGERS,
+    Metrics,
+    Topic,
+    bound,
+    configure_logging,
+    named_logger,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +161,26 @@ def test_two_bridges_in_one_process_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.calls_active.inc()
     assert other.snapshot()["calls_active"] == 0
+
+
+@pytest.mark.parametrize("name", NAMED_LOGGERS)
+def test_the_documented_loggers_follow_the_level_and_can_be_set_while_we_run(name: str) -> None:
+    out = configured(Settings(log_level="INFO"))
+    named = named_logger(name)
+    with bound(conversation_id="c1"):
+        named.debug("too fine")
+        named.info("session created", items=2)
+    logging.getLogger(name).setLevel(logging.DEBUG)
+    named.debug("fine")
+    logging.getLogger(name).setLevel(logging.ERROR)
+    named.warning("too coarse")
+    first, second = lines(out)
+    assert first.pop("timestamp")
+    assert first == {
+        "event": "session created",
+        "items": 2,
+        "conversation_id": "c1",
+        "level": "info",
+        "logger": name,
+    }
+    assert second["event"] == "fine"

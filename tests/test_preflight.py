@@ -73,12 +73,15 @@ def test_each_thing_that_is_missing_is_said_in_words(
     settings = Settings(
         agent_config_dir=tmp_path / "nowhere",
         aws_endpoint_url_bedrock_runtime="https://localhost:1",
+        enable_session_recording=True,
+        recording_output_dir=Path(__file__) / "recordings",
     )
     findings = asyncio.run(check(settings))
     assert "AGENT_CONFIG_DIR" in found(findings, "agents").found
+    assert "RECORDING_OUTPUT_DIR" in found(findings, "recordings").found
     assert "AWS_ACCESS_KEY_ID" in found(findings, "credentials").found
     assert "localhost:1 cannot be reached" in found(findings, "Bedrock").found
-    assert [finding.ok for finding in findings] == [True, False, False, False]
+    assert [finding.ok for finding in findings] == [True, False, False, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -165,3 +168,44 @@ def test_bedrock_is_where_the_region_is_unless_a_setting_says_otherwise() -> Non
     assert regional == "https://bedrock-runtime.eu-north-1.amazonaws.com"
     elsewhere = Settings(aws_endpoint_url_bedrock_runtime="https://localhost:8443")
     assert bedrock_url(elsewhere) == "https://localhost:8443"
+
+
+def store_of(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Finding:
+    """What is found of the store where nothing else works."""
+    with_keys(monkeypatch)
+    elsewhere: dict[str, object] = {"aws_endpoint_url_bedrock_runtime": "https://localhost:1"}
+    chosen = Settings.model_validate(elsewhere | settings)
+    return found(asyncio.run(check(chosen)), "session store")
+
+
+def test_sessions_in_memory_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = store_of(monkeypatch)
+    assert finding.ok
+    assert "sessions die with the process; set REDIS_URL or SESSION_STORE_DIR" in finding.found
+
+
+def test_the_store_is_written_read_and_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = store_of(monkeypatch, session_store_dir=tmp_path / "store")
+    assert finding.ok
+    assert finding.found == f"{tmp_path / 'store'} can be written, read and cleared"
+    assert list((tmp_path / "store").glob("*.json")) == []
+
+
+def test_a_store_that_is_down_fails_the_check_unless_calls_are_to_be_taken_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finding = store_of(monkeypatch, redis_url="redis://:hush@localhost:1")
+    assert not finding.ok
+    assert finding.found.startswith("redis://localhost:1: ")
+    assert "hush" not in finding.found
+    tolerated = store_of(monkeypatch, redis_url="redis://localhost:1", ready_without_store=True)
+    assert tolerated.ok
+    assert "READY_WITHOUT_STORE" in tolerated.found
+
+
+def test_a_url_that_names_no_store_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = store_of(monkeypatch, redis_url="http://localhost")
+    assert not finding.ok
+    assert finding.found.startswith("REDIS_URL: must begin with")

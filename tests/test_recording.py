@@ -300,6 +300,21 @@ def test_sound_before_the_formats_are_known_has_no_place(tmp_path: Path) -> None
     assert not (tmp_path / "c-1" / "call.wav").exists()
 
 
+def test_a_call_that_is_resumed_from_another_process_is_recorded_from_there_on(
+    tmp_path: Path,
+) -> None:
+    formats: dict[str, JsonValue] = {"caller_format": "raw/mulaw", "play_format": "raw/lpcm16_24"}
+    resumed = Report("session resumed", {"where": "other process", **formats})
+    with desk(tmp_path) as made:
+        recorder = made.begin()
+        recorder.report(resumed, T0)
+        recorder.sound(Record(Voice.BOT, tone(7, 1.0, 24_000)), T0)
+        recorder.report(resumed, T0 + 0.5)  # once more, in this process
+        recorder.close(BY_CALLER, T0 + 1)
+    assert made.sound()[1] == [7] * 24_000
+    assert made.session().caller_format == "raw/mulaw"
+
+
 def test_a_call_that_a_bug_ended_has_its_recording_all_the_same(tmp_path: Path) -> None:
     with desk(tmp_path) as made:
         recorder = made.begin()
@@ -350,7 +365,7 @@ def test_a_bug_in_one_recording_ends_no_other(tmp_path: Path) -> None:
     with capture_logs() as logs, desk(tmp_path) as made:
         broken, whole = made.begin("broken"), made.begin("whole")
         whole.report(ACCEPTED, T0)
-        broken.report(Report("call accepted", {}), T0)
+        broken.report(Report("call accepted", {"play_format": "raw/lpcm16"}), T0)
         whole.close(BY_CALLER, T0 + 1)
     (line,) = logs
     assert line["exc_info"] is True

@@ -16,6 +16,7 @@ from opusagent.server import REST_S, BridgeServer
 from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
 from tests.bridges.rig import pass_time
 from tests.call.driver import SILENT_AGENT
+from tests.services.faulty import LoopClock
 from tests.virtual_time import run
 
 SOCKET_CLOSE_S = 3.0
@@ -61,6 +62,7 @@ class Exchange:
             AgentDirectory({"default": SILENT_AGENT}),
             self.connector,
             Metrics(),
+            clock=LoopClock(),
             at_rest=lambda: self.rested.append(self.loop.time()),
         )
 
@@ -69,6 +71,14 @@ class Exchange:
         ours, theirs = caller_pair()
         task = self._tasks.create_task(self.server.serve(ours, ""))
         await theirs.send(initiate(conversation_id))
+        await pass_time(0.1)
+        return theirs, task
+
+    async def resume(self, conversation_id: str) -> tuple[MemoryCaller, asyncio.Task[None]]:
+        """Somebody comes back on another websocket."""
+        ours, theirs = caller_pair()
+        task = self._tasks.create_task(self.server.serve(ours, ""))
+        await theirs.send(initiate(conversation_id).replace("initiate", "resume"))
         await pass_time(0.1)
         return theirs, task
 
@@ -156,6 +166,45 @@ def test_with_little_time_calls_are_let_go_at_once(drain_seconds: float) -> None
         await task
 
     on_an_exchange(main, drain_seconds=drain_seconds)
+
+
+# What the admin port asks
+
+
+def test_the_calls_under_way_are_listed_with_their_state_and_the_age_of_their_stream() -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, task = await exchange.call("one")
+        await exchange.call("two")
+        await pass_time(2.0)
+        (first, second) = exchange.server.calls()
+        assert (first["id"], second["id"]) == ("one", "two")
+        assert (first["agent"], first["tenant"], first["state"]) == ("default", "", "talking")
+        assert (first["stream_age_s"], first["switches"]) == (2.2, 0)
+        caller.abort()
+        await pass_time(1.0)
+        (first, second) = exchange.server.calls()
+        assert (first["state"], second["state"]) == ("detached", "talking")
+        assert first["stream_age_s"] == 3.2
+        again, _ = await exchange.resume("one")
+        assert exchange.server.calls()[0]["state"] == "talking"
+        await again.send(end("one"))
+        await task
+        assert [call["id"] for call in exchange.server.calls()] == ["two"]
+
+    on_an_exchange(main)
+
+
+@pytest.mark.parametrize("is_tolerated", [False, True])
+def test_a_store_that_is_down_makes_the_bridge_unready_unless_that_is_tolerated(
+    *, is_tolerated: bool
+) -> None:
+    async def main(exchange: Exchange) -> None:
+        exchange.server.store_problem = "down"
+        expected = [] if is_tolerated else ["session store: down"]
+        assert exchange.server.ready() == expected
+        assert exchange.server.stats()["store_problem"] == "down"
+
+    on_an_exchange(main, ready_without_store=is_tolerated)
 
 
 # At rest

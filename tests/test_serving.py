@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
 import trustme
 import uvloop
 
-from opusagent.processes import Child, ProcessFailed
+from opusagent.processes import SETTINGS, Child, ProcessFailed
 from opusagent.simulators.caller import SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord, check_numbers
 from opusagent.simulators.caller_script import Pause, SendNumbers, Step, WaitForBot
@@ -27,7 +28,7 @@ from opusagent.simulators.numbered import NumberedAudio
 from opusagent.simulators.sonic_service import NovaService, ServicePlan
 from opusagent.simulators.wire import WireServer
 from opusagent.transports.websocket import connect
-from tests.end_to_end.rig import KEYS, PLAN, QUICK, NumberBrain, ToldEars, eventually
+from tests.end_to_end.rig import KEYS, PLAN, QUICK, NumberBrain, ToldEars, eventually, say
 
 pytestmark = pytest.mark.integration
 
@@ -44,9 +45,10 @@ class Served:
     admin: str
     log: list[str]
 
-    async def call(self, *steps: Step) -> CallRecord:
+    async def call(self, *steps: Step, conversation_id: str | None = None) -> CallRecord:
         plan = replace(PLAN, numbered_ms=20, caller="+4930901820")
-        return await SimulatedCaller(plan, lambda: connect(self.url)).run(steps)
+        caller = SimulatedCaller(plan, lambda: connect(self.url), conversation_id=conversation_id)
+        return await caller.run(steps)
 
     async def get(self, path: str) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -123,6 +125,41 @@ def test_a_served_bridge_carries_a_call_and_ends_at_once_when_told_to(tmp_path: 
         assert levels <= {"info", "warning"}
         for private in ("4930901820", "Ada", KEYS["AWS_SECRET_ACCESS_KEY"] + '"'):
             assert private not in text
+
+    run(main)
+
+
+def test_a_call_is_seen_on_the_admin_port_while_it_lasts_and_its_session_after_it(
+    tmp_path: Path,
+) -> None:
+    store = {"SESSION_STORE_DIR": str(tmp_path / "store")}
+
+    async def seen(bridge: Served, path: str) -> dict[str, Any]:
+        answer = await bridge.get(path)
+        assert answer.status_code == 200, answer.text
+        return cast("dict[str, Any]", answer.json())
+
+    async def main() -> None:
+        async with served(tmp_path, **store) as bridge:
+            async with asyncio.TaskGroup() as tasks:
+                steps = (say(), WaitForBot(quiet_s=0.1), Pause(1.0))
+                tasks.create_task(bridge.call(*steps, conversation_id="c/1"))
+                assert await eventually(lambda: bool(bridge.service.open_streams))
+                (call,) = (await seen(bridge, "/calls"))["calls"]
+                assert (call["id"], call["agent"]) == ("c/1", "default")
+                assert (await seen(bridge, "/calls/c%2F1"))["since"] == call["since"]
+            while (await seen(bridge, "/calls"))["calls"]:  # its stream is seen to its end
+                pass
+            assert (await seen(bridge, "/sessions/c%2F1"))["turns"] > 0
+            said = await seen(bridge, "/conversation/c%2F1/history")
+            assert {"role": "user", "text": "My name is Ada."} in [
+                {"role": turn["role"], "text": turn["text"]} for turn in said["history"]
+            ]
+            stats = await seen(bridge, "/stats")
+            assert (stats["storage_type"], stats["active_sessions_count"]) == ("file", 1)
+            command = ("sessions", "show", "c/1", "--json")
+            async with Child("opusagent", *command, environ=store, hide=SETTINGS) as shown:
+                assert json.loads(await shown.line())["turns"] == said["historyLength"]
 
     run(main)
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from opusagent.audio.convert import load_wav
 from opusagent.errors import ConfigError
-from opusagent.models.agent import Agent
+from opusagent.models.agent import Agent, AgentTool, McpServer, PythonTools
+from opusagent.tools.toolbox import check_tools
 
 __all__ = ["DEFAULT", "AgentDirectory", "load_agent"]
 
@@ -73,7 +74,8 @@ def load_agent(path: Path) -> Agent:
     """The agent in the TOML file `path`.
 
     The prompt stands in `system_prompt`, or in the text file that `system_prompt_file` names. Paths
-    in the file are relative to it; the agent holds them absolute, and every recording was read once.
+    in the file are relative to it; the agent holds them absolute, and every recording was read once,
+    every module of tools loaded.
 
     Raises:
         ConfigError: With file, key and reason.
@@ -88,6 +90,11 @@ def load_agent(path: Path) -> Agent:
         ]
         raise ConfigError(f"{path}: {'; '.join(problems)}") from None
     greeting = agent.greeting
+    agent = agent.model_copy(update={"tools": tuple(_placed(path, tool) for tool in agent.tools)})
+    try:
+        check_tools(agent.tools)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     return agent.model_copy(
         update={
             "comfort_audio": _recording(path, "comfort_audio", agent.comfort_audio),
@@ -134,6 +141,17 @@ def _with_prompt(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(prompt, str) and not prompt.strip():
         raise ConfigError(f"{path}: system_prompt: must not be empty")
     return values
+
+
+def _placed(path: Path, tool: AgentTool) -> AgentTool:
+    """A tool's declaration with its paths absolute."""
+    match tool:
+        case PythonTools() if tool.module.endswith(".py"):
+            return tool.model_copy(update={"module": str((path.parent / tool.module).resolve())})
+        case McpServer() if tool.command:
+            return tool.model_copy(update={"folder": str((path.parent / tool.folder).resolve())})
+        case _:
+            return tool
 
 
 def _recording(path: Path, key: str, name: str) -> str:

@@ -13,7 +13,7 @@ from opusagent.bench.stamps import Arrivals, Stamper
 from opusagent.errors import OpusAgentError
 from opusagent.transports.websocket import WebSocketTransport, connect
 
-__all__ = ["BEARER", "SETTLE_S", "CallFailed", "LoadCaller"]
+__all__ = ["BEARER", "CALLER_BYTES_PER_MS", "FORMATS", "SETTLE_S", "CallFailed", "LoadCaller"]
 
 CALLER_BYTES_PER_MS: Final = 32  # 16 kHz, 16 bit
 FORMATS: Final = ["raw/lpcm16", "raw/lpcm16_24"]

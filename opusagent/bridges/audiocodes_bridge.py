@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from opusagent.bridges.base_bridge import BaseBridge, Tool
 from opusagent.call.call import Ambient, Call
-from opusagent.call.events import CallOutcome, Record, RecordSilence, Report
+from opusagent.call.events import CallOutcome, Fenced, Record, RecordSilence, Report
 from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.models.session_state import SessionState
 from opusagent.recording import Recorder
+from opusagent.services.saver import Held
+from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.transports import CallerTransport, SonicConnector
+
+SAVED_S = 0.5
+"""How long the end of a call waits for its last state to be stored."""
 
 
 class AudioCodesBridge(BaseBridge):
@@ -25,7 +32,10 @@ class AudioCodesBridge(BaseBridge):
         realtime_websocket: Makes the streams to Nova Sonic.
         session_config: The agent and the settings of the line.
         report: Takes what is worth a log line and a count.
-        save: Takes each new state of the session.
+        session_storage: Keeps each new state of the session; None where nothing is kept.
+        tenant: Whose session it is.
+        resume_from: The session as it was stored, if the caller comes back to it.
+        start_afresh: Whether a caller who comes back to an unknown session gets a new one.
         tool: Runs a tool.
         recorder: Takes what the call sounds like and reports, where it is recorded.
         clock: The calendar.
@@ -38,7 +48,10 @@ class AudioCodesBridge(BaseBridge):
         realtime_websocket: SonicConnector,
         session_config: CallPlan,
         report: Callable[[Report], None],
-        save: Callable[[SessionState], None] | None = None,
+        session_storage: SessionManagerService | None = None,
+        tenant: str = "",
+        resume_from: SessionState | None = None,
+        start_afresh: bool = False,
         tool: Tool | None = None,
         recorder: Recorder | None = None,
         clock: Clock | None = None,
@@ -50,13 +63,18 @@ class AudioCodesBridge(BaseBridge):
             utcnow=(clock or SystemClock()).utcnow,
             random=random.random,
         )
-        call = Call(plan, ambient=ambient)
+        call = Call(plan, ambient=ambient, resume_from=resume_from, start_afresh=start_afresh)
+        self._tenant = tenant
+        self._storage = session_storage
+        self._stored = resume_from
+        self._held: Held | None = None
         super().__init__(
             call,
             caller=caller,
             sonic=sonic,
             report=report if recorder is None else _both(report, recorder),
-            save=save,
+            save=None if session_storage is None else partial(self._keep, session_storage),
+            saved=None if session_storage is None else self.saved,
             tool=tool,
             record=None if recorder is None else _into(recorder),
             lead_s=plan.play_lead_s,
@@ -70,12 +88,36 @@ class AudioCodesBridge(BaseBridge):
             first: Messages that were read from the websocket already.
         """
         outcome = None
+        if self._storage is not None and self._stored is not None:
+            self._hold(self._storage, self._stored.conversation_id)  # it is ours from now on
         try:
             outcome = await super().run(*first)
         finally:
             if self._recorder is not None:
                 self._recorder.close(outcome, _now())
+            if self._held is not None:
+                self._held.release()
         return outcome
+
+    async def saved(self) -> None:
+        """Wait until all that there is to be stored is, at most `SAVED_S`."""
+        if self._held is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVED_S):
+                    await self._held.is_clean.wait()
+
+    def _keep(self, storage: SessionManagerService, state: SessionState) -> None:
+        held = self._held or self._hold(storage, state.conversation_id)
+        held.put(state)
+
+    def _hold(self, storage: SessionManagerService, conversation_id: str) -> Held:
+        self._held = storage.hold(
+            conversation_id,
+            tenant=self._tenant,
+            stored=self._stored,
+            on_fenced=lambda: self.step(Fenced()),
+        )
+        return self._held
 
 
 def _now() -> float:

@@ -18,9 +18,10 @@ from opusagent.audiocodes.codec import dump
 from opusagent.audiocodes.messages import SessionError
 from opusagent.audiocodes.outbox import Outbox
 from opusagent.bridges.sonic_pipe import SonicPipe
-from opusagent.call.call import Call
+from opusagent.call.call import Call, Phase
 from opusagent.call.events import (
     AudioToSonic,
+    CallerAttached,
     CallerLost,
     CallInput,
     CallOutcome,
@@ -75,6 +76,7 @@ class BaseBridge:
         sonic: Makes transports for streams.
         report: Takes what is worth a log line and a count.
         save: Takes each new state of the session; must not block.
+        saved: Waits, bounded, until what it took is stored; a socket is not closed before.
         tool: Runs a tool; without one every tool fails.
         record: Takes what is recorded of the call; must not block.
         lead_s: How far bot audio runs ahead of real time, in seconds.
@@ -88,6 +90,7 @@ class BaseBridge:
         sonic: SonicConnector,
         report: Callable[[Report], None],
         save: Callable[[SessionState], None] | None = None,
+        saved: Callable[[], Awaitable[None]] | None = None,
         tool: Tool | None = None,
         record: Callable[[Record | RecordSilence], None] | None = None,
         lead_s: float = 0.3,
@@ -98,16 +101,19 @@ class BaseBridge:
         self._sonic = sonic
         self._report = report
         self._save = save
+        self._saved = saved
         self._tool = tool
         self._record = record
         self._loop = asyncio.get_running_loop()
         self._pipes: dict[StreamId, SonicPipe] = {}
         self._opened_at: dict[StreamId, float] = {}
         self._outbox = Outbox()
+        self._left = asyncio.Event()  # set once the present websocket is not ours any more
         self._max_unsent = round((UNSENT_S + lead_s) * TEXT_BYTES_PER_S)
         self._closing: HangUpSocket | None = None
         self._to_send = asyncio.Event()
         self._finished: asyncio.Future[CallOutcome] = self._loop.create_future()
+        self._cut_short = False  # cancelled, or ended by a bug: the core is not asked any more
         self._tasks: asyncio.TaskGroup
         self._streams: set[asyncio.Task[None]] = set()
         self._running_tools: set[asyncio.Task[None]] = set()
@@ -123,20 +129,54 @@ class BaseBridge:
         async with asyncio.TaskGroup() as self._tasks:
             for text in first:
                 self.step(FromCaller(text))
-            reader = self._tasks.create_task(self._read_caller())
-            writer = self._tasks.create_task(self._write_caller())
+            self._serve_caller()
             try:
                 outcome = await asyncio.shield(self._finished)
             finally:
-                reader.cancel()
+                self._cut_short = not self._finished.done() or bool(self._finished.exception())
+                self._reader.cancel()
                 self._disarm()
                 for task in tuple(self._running_tools):
                     task.cancel()
-                await self._see_out(writer)
-                if not self._finished.done() or self._finished.exception() is not None:
+                await self._see_out(self._writer)
+                if self._cut_short:
                     await self._apologise()
                 await self._caller.close()
+                self._left.set()
         return outcome
+
+    @property
+    def phase(self) -> Phase:
+        """How far the call has come."""
+        return self._call.phase
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the call has ended; its streams and its socket may still be closing."""
+        return self._finished.done()
+
+    async def attach(self, caller: CallerTransport, text: str | bytes) -> None:
+        """Go on with the caller on another websocket; returns when that is not needed any more.
+
+        Args:
+            caller: The new websocket; the one before loses, whatever its state.
+            text: The message that was read from it already.
+        """
+        left = asyncio.Event()
+        if not self._finished.done():
+            self._reader.cancel()
+            self._writer.cancel()
+            self._tasks.create_task(self._caller.close(1000, "resumed on another socket"))
+            self._left.set()
+            self._caller, self._left = caller, left
+            self._outbox.clear()
+            self.step(CallerAttached(text))
+            self._serve_caller()
+            await left.wait()
+
+    def _serve_caller(self) -> None:
+        self._reader = self._tasks.create_task(self._read_caller(self._caller))
+        self._writer = self._tasks.create_task(self._write_caller(self._caller))
 
     async def _see_out(self, writer: asyncio.Task[None]) -> None:
         """Let the streams end and the last texts leave, side by side."""
@@ -153,8 +193,20 @@ class BaseBridge:
             await self._caller.send(dump(SessionError(reason="internal error")))
 
     def step(self, event: CallInput) -> None:
-        """Give the core an input and run what it wants. Never waits, so no other task can slip in between."""
-        self._run_all(self._call.handle(event, self._loop.time()))
+        """Give the core an input and run what it wants. Never waits, so no other task can slip in between.
+
+        A bug ends this call and is raised by `run`, whoever gave the input.
+        """
+        self._guarded(lambda: self._call.handle(event, self._loop.time()))
+
+    def _guarded(self, decide: Callable[[], list[Effect]]) -> None:
+        if self._cut_short:
+            return
+        try:
+            self._run_all(decide())
+        except Exception as error:  # noqa: BLE001 - a bug; `run` raises it, where the call's top is
+            if not self._finished.done():
+                self._finished.set_exception(error)
 
     def _run_all(self, effects: list[Effect]) -> None:
         if texts := [effect.text for effect in effects if isinstance(effect, ToCaller)]:
@@ -190,18 +242,20 @@ class BaseBridge:
 
     # The caller
 
-    async def _read_caller(self) -> None:
-        while (text := await self._caller.recv()) is not None:
+    async def _read_caller(self, caller: CallerTransport) -> None:
+        while (text := await caller.recv()) is not None:
             self.step(FromCaller(text))
-        self.step(CallerLost())
+        self._lose(caller)
 
-    async def _write_caller(self) -> None:
+    async def _write_caller(self, caller: CallerTransport) -> None:
         try:
             while True:
                 while (text := self._outbox.take()) is not None:
-                    await self._caller.send(text)
+                    await caller.send(text)
                 if self._closing is not None:
-                    await self._caller.close(self._closing.code, self._closing.reason)
+                    if self._saved is not None:  # whoever takes the call up must find all of it
+                        await self._saved()
+                    await caller.close(self._closing.code, self._closing.reason)
                     return
                 if self._finished.done():
                     return
@@ -209,6 +263,11 @@ class BaseBridge:
                 await self._to_send.wait()
         except TransportError:
             # The reader learns of it as well; whoever is first tells the core.
+            self._lose(caller)
+
+    def _lose(self, caller: CallerTransport) -> None:
+        """A websocket is gone; one that was replaced is nobody's loss."""
+        if caller is self._caller:
             self.step(CallerLost())
 
     def _send(self, texts: list[str]) -> None:
@@ -216,7 +275,7 @@ class BaseBridge:
         if self._outbox.size > self._max_unsent:
             self._outbox.clear()
             self._report(Report("caller does not read"))
-            self._loop.call_soon(self.step, CallerLost())
+            self._loop.call_soon(self._lose, self._caller)
         self._to_send.set()
 
     # The streams
@@ -236,12 +295,11 @@ class BaseBridge:
 
     def _open(self, stream: StreamId) -> None:
         rate = self._call.caller_bytes_per_second
-        transport = self._sonic.connect()
         pipe = SonicPipe(
-            transport,
+            self._sonic.connect(),
             encode=self._call.audio_encoder(stream),
             audio=partial(AudioTail, rate, BACKLOG_S),
-            on_opened=lambda: self._opened(stream, transport.expires_in_s),
+            on_opened=partial(self._opened, stream),
             on_payload=lambda payload: self.step(FromSonic(stream, payload)),
             on_lost=partial(self._lost, stream),
             on_dropped=lambda n: self._report(
@@ -262,7 +320,8 @@ class BaseBridge:
                 self._report(Report("stream closed", {"stream": stream, "age_s": age_s}))
 
     def _opened(self, stream: StreamId, expires_in_s: float | None) -> None:
-        now = self._opened_at[stream] = self._loop.time()
+        now = self._loop.time()
+        self._opened_at[stream] = now
         self.step(StreamOpened(stream, None if expires_in_s is None else now + expires_in_s))
 
     def _lost(self, stream: StreamId, error: TransportError) -> None:
@@ -283,6 +342,9 @@ class BaseBridge:
                 result = await self._tool(call)
             except ToolError as error:
                 result = {"error": str(error)}
+            except Exception:  # noqa: BLE001 - somebody else's code: the call goes on without it
+                self._report(Report("tool crashed", {"name": call.name}))
+                result = {"error": f"{call.name} failed"}
         self.step(ToolFinished(call, result))
 
     # The timer
@@ -299,12 +361,9 @@ class BaseBridge:
 
     def _fire(self) -> None:
         self._timer = None
-        try:
-            # A loop fires up to its resolution early; the core would find nothing due yet.
-            self._run_all(self._call.handle_timer(max(self._loop.time(), self._timer_at)))
-        except Exception as error:  # noqa: BLE001 - a bug; `run` raises it, where the call's top is
-            if not self._finished.done():
-                self._finished.set_exception(error)
+        # A loop fires up to its resolution early; the core would find nothing due yet.
+        now = max(self._loop.time(), self._timer_at)
+        self._guarded(lambda: self._call.handle_timer(now))
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -36,6 +36,7 @@ def make_plan(settings: Settings, name: str, agent: Agent) -> CallPlan:
         ),
         deaf_after_s=settings.deaf_after_seconds,
         record=settings.enable_session_recording,
+        resume_grace_s=settings.resume_grace_seconds,
         max_history_bytes=settings.history_bytes,
         max_part_bytes=settings.history_text_bytes,
     )

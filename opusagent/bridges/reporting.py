@@ -24,6 +24,7 @@ _TOPICS: Mapping[str, Topic] = {
     "standby lost": Topic.TRANSITION,
     "stream switched": Topic.TRANSITION,
     "closed first": Topic.TRANSITION,
+    "first frame": Topic.TRANSITION,
     "barge-in": Topic.BARGE_IN,
     "bot speaks": Topic.AUDIO,
     "audio dropped": Topic.AUDIO,
@@ -40,7 +41,7 @@ _WARNINGS = frozenset(
     }
 )
 _ONCE = frozenset({"broken message", "unknown message", "activity ignored"})
-_COUNT_ONLY = frozenset({"usage", "first frame"})
+_COUNT_ONLY = frozenset({"usage"})
 
 
 class Reporter:

@@ -31,7 +31,8 @@ class SonicPipe:
     Args:
         encode: Makes the event that carries audio, just before it is sent.
         audio: Makes an empty tail for audio that waits; its bound is what a stalled service may cost.
-        on_opened: Called when the response head has come.
+        on_opened: Called when the response head has come, with the seconds for which the stream's
+            credentials are good; None if they do not expire.
         on_payload: Called for every event of the service.
         on_lost: Called at most once, when the stream fails before `finish`.
         on_dropped: Called with the bytes of caller audio that were dropped because nobody took them.
@@ -43,7 +44,7 @@ class SonicPipe:
         *,
         encode: Callable[[bytes], bytes],
         audio: Callable[[], AudioTail],
-        on_opened: Callable[[], None],
+        on_opened: Callable[[float | None], None],
         on_payload: Callable[[bytes], None],
         on_lost: Callable[[TransportError], None],
         on_dropped: Callable[[int], None],
@@ -115,7 +116,7 @@ class SonicPipe:
         await self._transport.head()
         self._has_head = True
         if not self._finishing.is_set():
-            self._on_opened()
+            self._on_opened(self._transport.expires_in_s)
         while (payload := await self._transport.receive()) is not None:
             self._on_payload(payload)
         if not self._finishing.is_set():

@@ -21,11 +21,16 @@ class Answer:
         self._dead: set[str] = set()
         self._muted = False
         self._generating = False
+        self._sounded = False
         self._active_at = 0.0
 
     def generating(self, now: float) -> bool:
         """Whether the model is in the middle of an answer; not for ever, where its end never came."""
         return self._generating and now - self._active_at < MAX_PAUSE_S
+
+    def speaking(self, now: float) -> bool:
+        """Whether some of the answer that is being generated is to be heard already."""
+        return self._sounded and self.generating(now)
 
     @property
     def ends_by(self) -> float | None:
@@ -34,8 +39,8 @@ class Answer:
 
     def begins(self, content_id: str, now: float) -> bool:
         """A block of audio begins. True if it is to be heard."""
-        if self._muted and not self.generating(now):
-            self._muted = False
+        if not self.generating(now):
+            self._muted = self._sounded = False
         self._generating = True
         self._active_at = now
         if self._muted:
@@ -55,11 +60,12 @@ class Answer:
         if content_id not in self._silent:
             return False
         self._silent.discard(content_id)
+        self._sounded = True
         return True
 
     def ends(self) -> None:
         """The model has finished the answer, or has stopped it."""
-        self._generating = self._muted = False
+        self._generating = self._sounded = self._muted = False
         self._blocks.clear()
         self._silent.clear()
 
@@ -70,7 +76,7 @@ class Answer:
         self._blocks.clear()
         self._silent.clear()
         if noticed:
-            self._generating = False
+            self._generating = self._sounded = False
 
     def unmute(self) -> None:
         """The model has taken the caller's turn: what begins now answers that."""

@@ -67,6 +67,10 @@ class BotTurns:
         """Whether the model is in the middle of an answer."""
         return self._answer.generating(now)
 
+    def speaking(self, now: float) -> bool:
+        """Whether the model is in the middle of an answer of which some sound has come."""
+        return self._answer.speaking(now)
+
     def event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> Came:
         """Take an event of the live stream, or of one that finishes its answer."""
         answer = self._answer if leg.role is LegRole.LIVE else self._old_answer
@@ -83,10 +87,17 @@ class BotTurns:
                 self.finish(leg.id, now)
                 return Came.END
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
-                self._transcript.bot_plans(
-                    event.text, content_id=event.content_id, stream=leg.id, at=self._at()
-                )
+                self._plan(leg, event)
         return Came.NOTHING_NEW
+
+    def unheard(self, leg: Leg, event: sonic.SonicEvent) -> None:
+        """Note what a stream goes on to say though it is closed: its FINAL text will not count."""
+        match event:
+            case sonic.BotSpeechStarted(content_id=content_id):
+                self._transcript.bot_begins(content_id=content_id, stream=leg.id)
+                self._transcript.bot_unheard(content_id=content_id)
+            case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
+                self._plan(leg, event)
 
     def finish(self, stream: StreamId, now: float) -> None:
         """What has come of a stream's answer is all of it."""
@@ -109,6 +120,11 @@ class BotTurns:
     def hand_over(self) -> None:
         """Another stream answers from now on; the old one may finish what it says."""
         self._old_answer, self._answer = self._answer, Answer()
+
+    def _plan(self, leg: Leg, event: sonic.TextHeard) -> None:
+        self._transcript.bot_plans(
+            event.text, content_id=event.content_id, stream=leg.id, at=self._at()
+        )
 
     def _play(
         self, stream: StreamId, answer: Answer, content_id: str, pcm: bytes, now: float

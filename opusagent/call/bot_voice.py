@@ -123,8 +123,6 @@ class BotVoice:
         self._phone = phone
         self._held = False
         if self._open:
-            self._open = not (self._complete and self._playback.empty)
-        if self._open:
             phone.start_play()
             self.began_at = now
         self.pump(now)

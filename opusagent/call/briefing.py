@@ -41,6 +41,11 @@ class Briefing:
         """The texts that have no answer, oldest first."""
         return tuple(owed.text for owed in self._owed)
 
+    @property
+    def owed_turns(self) -> list[str]:
+        """Those of them that the transcript has as the caller's."""
+        return [owed.text for owed in self._owed if owed.is_turn]
+
     def owe(self, text: str, *, is_turn: bool) -> None:
         """A text awaits its answer. `is_turn`: it stands in the transcript as the caller's."""
         self._owed.append(_Owed(text, is_turn))
@@ -56,17 +61,13 @@ class Briefing:
             share: How much of the allowed size may be used; 0 for none of it.
         """
         return history.build(
-            self._context(self._turns) if share else (),
+            self._context(self.owed_turns) if share else (),
             max_bytes=max(int(self._plan.max_history_bytes * share), history.MIN_BYTES),
             max_part_bytes=self._plan.max_part_bytes,
         )
 
     def with_summary(self, prompt: str) -> str:
         """The prompt and the newest lines of the conversation, for a service that refuses histories."""
-        past = history.build(self._context(self._turns), max_bytes=SUMMARY_BYTES)
+        past = history.build(self._context(self.owed_turns), max_bytes=SUMMARY_BYTES)
         lines = "\n".join(f"{turn.role}: {turn.text}" for turn in past.turns)
         return f"{prompt}\n\nThe conversation so far, shortened:\n{lines}" if lines else prompt
-
-    @property
-    def _turns(self) -> list[str]:
-        return [owed.text for owed in self._owed if owed.is_turn]

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from pydantic import JsonValue
 
+from opusagent.audio.formats import MediaFormat
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.conversation import Conversation
 from opusagent.call.events import (
@@ -82,13 +83,20 @@ class Call:
         plan: The agent and the settings of the line.
         ambient: Ids, calendar and chance.
         resume_from: The conversation as another process left it, if the caller comes back to it here.
+        start_afresh: Whether a caller who comes back to an unknown conversation gets a new one.
     """
 
     def __init__(
-        self, plan: CallPlan, *, ambient: Ambient, resume_from: SessionState | None = None
+        self,
+        plan: CallPlan,
+        *,
+        ambient: Ambient,
+        resume_from: SessionState | None = None,
+        start_afresh: bool = False,
     ) -> None:
         """Wait for the first message."""
         self._resume_from = resume_from
+        self._start_afresh = start_afresh
         self._detached_at = 0.0
         self._fenced = False
         self._drain_by: float | None = None
@@ -98,7 +106,15 @@ class Call:
         self._out: list[Effect] = []
         self._last: list[Effect] = []  # what must come after every text to the caller
         self._timers: Timers[Timer] = Timers()
-        self._phone = PhoneSide(plan, new_id=ambient.new_id, utcnow=ambient.utcnow, out=self._out)
+        goes_on = resume_from is not None or start_afresh
+        self._phone = PhoneSide(
+            plan,
+            new_id=ambient.new_id,
+            utcnow=ambient.utcnow,
+            out=self._out,
+            # Nobody here knows which play streams there were: the clock has passed them all.
+            first_play=round(ambient.utcnow().timestamp() * 1000) if goes_on else 1,
+        )
         self._talk: Conversation | None = None
         self._farewell: Farewell | None = None
         self._state: SessionState | None = None
@@ -254,6 +270,7 @@ class Call:
         self._timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
         self._talk = self._new_conversation(now)
         self._talk.model.open(now)
+        self._talk.changed = True
 
     def _new_conversation(self, now: float) -> Conversation:
         return Conversation(
@@ -294,14 +311,14 @@ class Call:
 
     def _caller_attached(self, text: str | bytes, now: float) -> None:
         """The caller is back: a websocket that is still open loses to the new one."""
-        if self._talk is None or self._phase is Phase.ENDING:
+        if self._talk is None:
             return
-        if self._phase is not Phase.DETACHED:
-            self._detach(self._talk, now)
+        if self._phase not in (Phase.DETACHED, Phase.ENDING):
+            self._detach(now)
         self._phone.attach()
         self._from_caller(text, now)
 
-    def _detach(self, talk: Conversation, now: float) -> None:
+    def _detach(self, now: float) -> None:
         if self._farewell is not None:
             self._hang_up_reason, self._farewell = self._farewell.reason, None
         self._phase = Phase.DETACHED
@@ -309,15 +326,26 @@ class Call:
         self._timers.clear(Timer.ACCEPT, Timer.START, Timer.LEAVE)
         self._timers.set(Timer.GRACE, now + self._plan.resume_grace_s)
         self._report("caller lost")
-        talk.caller_lost(now)
+        if self._talk is not None:
+            self._talk.caller_lost(now)
         if self._state is not None:
             self._state.status = SessionStatus.PAUSED
 
     def _resume_requested(self, event: phone_events.ResumeRequested, now: float) -> None:
-        if self._phase is Phase.DETACHED:
+        if self._phase in (Phase.DETACHED, Phase.ENDING):
             self._resume_here(event, now)
         elif self._resume_from is not None and self._phase is Phase.WAITING:
             self._resume_stored(self._resume_from, event, now)
+        elif self._start_afresh and self._phase is Phase.WAITING:
+            self._report("started afresh")
+            asked = phone_events.SessionRequested(
+                conversation_id=event.conversation_id,
+                caller="",
+                bot_name="",
+                offered=event.offered or tuple(MediaFormat),
+                expects_audio=True,
+            )
+            self._session_requested(asked, now)
         else:
             self._refuse("the conversation is not known here", now)
 
@@ -327,6 +355,11 @@ class Call:
             return
         if not self._phone.can_go_on(event.offered):
             self._refuse("the media formats of this conversation are not offered again", now)
+            return
+        if self._phase is Phase.ENDING:  # the hang-up was lost with the other websocket
+            self._phone.accept()
+            self._phone.wire.hang_up(self._farewell.reason if self._farewell else "")
+            self._timers.set(Timer.END, now + SESSION_END_S)
             return
         self._timers.clear(Timer.GRACE)
         self._phase = Phase.TALKING
@@ -349,11 +382,16 @@ class Call:
         except NoCommonFormat as error:
             self._refuse(str(error), now)
             return
-        self._started = self._start_came = True
         self._initiated_at = now
         self._phase = Phase.TALKING
         self._talk = self._new_conversation(now)
-        self._talk.restore(stored, now)
+        if stored.conversation_history or stored.function_calls or stored.audio_buffer:
+            self._started = True
+            self._talk.restore(stored, now)
+        else:  # nobody has said anything: the call is still to begin
+            self._timers.set(Timer.START, now + START_AFTER_S)
+        self._saved = stored
+        self._talk.changed = True
         self._talk.model.open(now)
         self._go_on(self._state, "other process", away_s=None, now=now)
 
@@ -365,6 +403,8 @@ class Call:
             "session resumed",
             where=where,
             away_ms=None if away_s is None else round(away_s * 1000),
+            caller_format=state.media_format,
+            play_format=state.play_format,
             history_items=len(state.conversation_history),
             resumed_count=state.resumed_count,
         )
@@ -436,15 +476,19 @@ class Call:
                 self._drain(now)
             case Fenced():
                 self._fenced = True
+                self._phone.wire.lost()
                 self._last.append(HangUpSocket(1000, "resumed elsewhere"))
                 self._end(EndedBy.FENCED, "another process has the conversation", now)
 
     def _caller_lost(self, now: float) -> None:
         if self._phase is Phase.DETACHED:
             return
-        waits = self._plan.resume_grace_s > 0 and self._drain_by is None
-        if self._talk is not None and self._phase is not Phase.ENDING and waits:
-            self._detach(self._talk, now)
+        goes_on = self._talk is not None and self._phase is not Phase.ENDING
+        if goes_on and self._drain_by is not None:
+            self._drain_by = now
+            self._drain(now)
+        elif goes_on and self._plan.resume_grace_s > 0:
+            self._detach(now)
         else:
             by = EndedBy.BOT if self._phase is Phase.ENDING else EndedBy.SOCKET
             self._end(by, "the websocket closed without session.end", now)
@@ -460,7 +504,7 @@ class Call:
             self._timers.set(Timer.DRAIN, min(now + LOOK_AGAIN_S, self._drain_by))
             return
         if self._talk is not None and self._state is not None:
-            speech = self._talk.unanswered_speech()
+            speech = self._talk.let_go(now)
             self._state.audio_buffer = [speech] if speech else []
         self._last.append(HangUpSocket(1012, "service restart"))
         self._end(EndedBy.SHUTDOWN, "this process ends", now)
@@ -526,7 +570,9 @@ class Call:
             case Timer.DRAIN:
                 self._drain(now)
             case Timer.GRACE:
-                self._end(EndedBy.SOCKET, "the caller did not come back", now)
+                # Where the bot was about to hang up, there is nothing to come back to.
+                by = EndedBy.SOCKET if self._hang_up_reason is None else EndedBy.BOT
+                self._end(by, "the caller did not come back", now)
             case Timer.END:
                 self._last.append(HangUpSocket(1000, "session.end did not come"))
                 self._end(EndedBy.BOT, self._farewell.reason if self._farewell else "", now)

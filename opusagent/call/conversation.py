@@ -14,6 +14,7 @@ from typing import assert_never
 
 from pydantic import JsonValue
 
+from opusagent.audio.convert import resample
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.bot_turns import BotTurns, Came
 from opusagent.call.comfort import Comfort
@@ -38,6 +39,8 @@ __all__ = ["CallerDid", "Conversation"]
 TOOL_RELEASE_S = 1.0
 """A tool request whose block is never ended is taken as complete after this long."""
 
+KEPT_RATE_HZ = 16_000
+"""Of speech that is stored: the line to the next process may have another rate."""
 
 _TICK = timedelta(microseconds=1)
 
@@ -148,14 +151,15 @@ class Conversation:
 
     def look(self, now: float) -> None:
         """Replace the stream if it is old and the moment is good, or its time is up."""
-        if not self.model.is_old(now):
-            return
-        decision = self.model.decide(self._moment(), now)
-        match decision.action:
-            case Action.SWITCH:
-                self._switch(decision.cause, now)
-            case Action.CLOSE_FIRST:
-                self._close_first(now)
+        while self.model.is_old(now):  # also one that has just been put in the place of another
+            decision = self.model.decide(self._moment(), now)
+            match decision.action:
+                case Action.SWITCH:
+                    self._switch(decision.cause, now)
+                case Action.CLOSE_FIRST:
+                    self._close_first(now)
+                case _:
+                    return
 
     def caller_lost(self, now: float) -> None:
         """Her websocket is gone: the model hears silence, and what it says is kept."""
@@ -177,9 +181,10 @@ class Conversation:
         self._said_at = max([self._said_at, *(i.at for i in state.conversation_history if i.at)])
         self._transcript.restore_conversation_context(state.conversation_history, at=self._at())
         last = state.conversation_history[-1] if state.conversation_history else None
-        asked = self._tools.restore(state.function_calls, now)
-        self.model.restore_speech(b"".join(state.audio_buffer))
         said_at = None if last is None else last.at
+        asked = self._tools.restore(state.function_calls, now, since=said_at)
+        kept = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, self._rate_hz)
+        self.model.restore_speech(kept)
         acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
         if last is not None and last.type == "input" and not acted:
             self.model.type_text(last.text, now, is_turn=True)  # nobody has answered it
@@ -187,9 +192,11 @@ class Conversation:
             self.model.type_text(text, now)
         self.changed = True
 
-    def unanswered_speech(self) -> bytes:
-        """What the caller has said and nobody has answered: 16-bit PCM at the model's rate."""
-        return self.model.unanswered_audio()
+    def let_go(self, now: float) -> bytes:
+        """Note what is still to be told; returns what the caller has said and nobody has answered, at 16 kHz."""
+        if self._digits:
+            self._tell_digits(now)
+        return resample(self.model.unanswered_audio(), self._rate_hz, KEPT_RATE_HZ)
 
     def end(self, now: float) -> None:
         """The call is over: what has not been played will not be heard."""
@@ -264,6 +271,9 @@ class Conversation:
             # Typed text makes the model stop speaking, which the setting forbids.
             self._timers.set(Timer.DTMF, now + min(self._phone.remaining_s(now), 1.0) + 0.05)
             return
+        self._tell_digits(now)
+
+    def _tell_digits(self, now: float) -> None:
         keys, self._digits = " ".join(self._digits), ""
         text = f"The caller pressed these keys on the telephone: {keys}"
         self._greeting.done()
@@ -307,7 +317,8 @@ class Conversation:
         self._save()  # so that a crash in the middle finds all of it
         self._release_tools(now)
         old = self._live_id
-        drains = self._bot.generating(now) and not self._phone.caller_speaks
+        # An answer without a sound so far is the next stream's to give: it is asked for it, too.
+        drains = self._bot.speaking(now) and not self._phone.caller_speaks
         if drains:
             self._transcript.bot_will_say(stream=old)
         else:
@@ -348,6 +359,8 @@ class Conversation:
                 if self._bot.event(leg, event, now) is Came.END:
                     self.model.drained(leg)
                 self._tool_event(leg, event, now)
+            case LegRole.CLOSING:
+                self._bot.unheard(leg, event)
         self.late_event(leg, event)
 
     def _live_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
@@ -362,6 +375,7 @@ class Conversation:
                 self._caller_understood(leg, text, now)
         match self._bot.event(leg, event, now):
             case Came.SOUND:
+                self.changed |= self._greeting.pending  # saved at once: nobody is greeted twice
                 self._greeting.done()
                 self._interrupted = False
                 self.model.answered()
@@ -394,7 +408,8 @@ class Conversation:
         self._bot.unmute()
         self._interrupted = False
         self._transcript.caller_said(text, stream=leg.id, at=self._at())
-        self.model.note_caller_text(text, now)
+        answering = self._bot.speaking(now) or self._phone.audible(now)
+        self.model.note_caller_text(text, now, answering=answering)
         self._phone.understood(text)
         self.changed = True
 
@@ -466,6 +481,11 @@ class Conversation:
         """The time of day, later each time: the order of the conversation hangs on it."""
         self._said_at = max(self._said_at + _TICK, self._ambient.utcnow())
         return self._said_at
+
+    @property
+    def _rate_hz(self) -> int:
+        """Of what the model hears."""
+        return self._phone.caller_format.sample_rate_hz
 
     @property
     def _live_id(self) -> StreamId:

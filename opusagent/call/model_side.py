@@ -135,7 +135,7 @@ class ModelSide:
             self._briefing.answered()
         lived_s = None if leg.live_at is None else now - leg.live_at
         delay_s = self._recovery.after(failure, lived_s=lived_s, had_history=leg.had_history)
-        if (standby := self._standby_to_use()) is not None:
+        if (standby := self._standby_to_use(now)) is not None:
             self._adopt(standby, leg, now)
         elif delay_s is None:
             return GaveUp(failure)
@@ -225,7 +225,7 @@ class ModelSide:
         age_s = round(old.age_s(now) or 0.0, 3)
         self._out.append(Report("closed first", {"stream": old.id, "age_s": age_s}))
         self._leave(old, CloseReason.REPLACED, now)
-        if (standby := self._standby_to_use()) is None:
+        if (standby := self._standby_to_use(now)) is None:
             self.open(now)
         else:
             self._adopt(standby, old, now)
@@ -322,10 +322,18 @@ class ModelSide:
         if leg is self._current:
             self._watchdog.model_shows_life(now)
 
-    def note_caller_text(self, text: str, now: float) -> None:
-        """The model has understood this and owes an answer; its audio is done with."""
+    def note_caller_text(self, text: str, now: float, *, answering: bool) -> None:
+        """The model has understood this and owes an answer; its audio is done with.
+
+        Args:
+            text: What the caller said.
+            now: The present, in monotonic seconds.
+            answering: Whether the bot is speaking, perhaps in answer to this: its text may come late.
+        """
+        awaited = self.unanswered_speech or self._briefing.owed_turns
         self._uplink.ring.commit()
-        self._owe(text.strip(), now, is_turn=True)
+        if awaited or not answering:
+            self._owe(text.strip(), now, is_turn=True)
 
     def bot_started(self) -> None:
         """The bot begins to speak."""
@@ -351,16 +359,20 @@ class ModelSide:
 
     def _await_head(self, leg: Leg, now: float) -> None:
         self._current = leg
-        self._timers.set(Deadline.HEAD, max(leg.asked_at + HEAD_TIMEOUT_S, now))
+        self._timers.set(Deadline.HEAD, leg.asked_at + HEAD_TIMEOUT_S)
         self._without_stream(now)
 
-    def _standby_to_use(self) -> Leg | None:
-        """The standby, unless it cannot be told what was said."""
+    def _standby_to_use(self, now: float) -> Leg | None:
+        """The standby, unless it cannot be told what was said or its head should have come."""
         leg = self._handover.take_standby()
-        if leg is not None and self._recovery.history_share == 0.0 and not leg.has_summary:
-            self._legs.retire(leg, CloseReason.REPLACED)
+        if leg is None:
             return None
-        return leg
+        knows_nothing = self._recovery.history_share == 0.0 and not leg.has_summary
+        overdue = leg.role is LegRole.OPENING and now >= leg.asked_at + HEAD_TIMEOUT_S
+        if not knows_nothing and not overdue:
+            return leg
+        self._legs.retire(leg, CloseReason.NO_HEAD if overdue else CloseReason.REPLACED)
+        return None
 
     def _adopt(self, standby: Leg, old: Leg, now: float) -> None:
         """Go on with a stream that was opened to replace the one that is gone."""

@@ -32,6 +32,7 @@ class PhoneSide:
         new_id: A fresh unique id, for activities.
         utcnow: The time of day, aware of its zone.
         out: Where sound is noted for a recording.
+        first_play: The number of the first play stream; none may come twice in a conversation.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class PhoneSide:
         new_id: Callable[[], str],
         utcnow: Callable[[], datetime],
         out: list[Effect],
+        first_play: int = 1,
     ) -> None:
         self._plan = plan
         self._recorded = out if plan.record else None
         self._new_id = new_id
         self._utcnow = utcnow
-        self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow)
+        self.wire = AudioCodesProtocol(new_id=new_id, utcnow=utcnow, first_play=first_play)
         self.caller_format = MediaFormat.LPCM16_16K
         self.play_format = MediaFormat.LPCM16_24K
         self._voice = self._new_voice()

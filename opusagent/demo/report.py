@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from opusagent.demo.run import DemoResult
+from opusagent.demo.result import DemoResult
 from opusagent.simulators.caller_wav import stereo_wav
-from opusagent.simulators.timeline import Mark, MarkKind, Row, Span, timeline_svg
+from opusagent.simulators.stream_report import StreamReport
+from opusagent.simulators.timeline import Mark, MarkKind, Row, Span, StreamBar, timeline_svg
 
 __all__ = ["show", "write_files"]
+
+_LONGEST_ID = 5
+"""Of a play stream, in characters, in the picture: its end is what differs."""
+_DIES_S = 0.5
+"""How soon the service sees that the bridge of a stream is gone."""
 
 
 def write_files(result: DemoResult, folder: Path) -> list[Path]:
@@ -45,6 +52,11 @@ def show(result: DemoResult, files: list[Path], console: Console) -> None:
     console.print()
     console.print(_figures(result))
     console.print(_phrases(result))
+    if result.comebacks:
+        console.print(_comebacks(result))
+        console.print(_plays(result))
+    if result.switches:
+        console.print(_switches(result))
     for path in files:
         console.print(f"  {path}")
     for broken in result.broken:
@@ -59,6 +71,7 @@ def _figures(result: DemoResult) -> Table:
         ("session.accepted", _ms(record.accept_s)),
         ("first bot audio after that", _ms(record.first_bot_audio_s)),
         ("bot audio handed over ahead of time, at most", _ms(record.max_lead_s)),
+        ("longest gap in what the bot said", _ms(result.largest_gap_s)),
     ]
     rows += [(f"answer to {a.phrase.label!r}", _ms(a.seconds)) for a in record.answers()]
     for cut in record.interruptions():
@@ -83,18 +96,78 @@ def _phrases(result: DemoResult) -> Table:
     return table
 
 
+def _switches(result: DemoResult) -> Table:
+    table = Table(title="changes of stream, by the bridge")
+    headings = ("stream", "reason", "at", "turns", "bytes", "replayed", "gap", "first frame")
+    for heading in headings:
+        left = heading in {"stream", "reason"}
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+    for one in result.switches:
+        table.add_row(
+            f"{one.old} to {one.new}",
+            one.reason,
+            f"{one.at_s:.1f} s",
+            str(one.history_items),
+            str(one.history_bytes),
+            f"{one.replayed_ms} ms",
+            f"{one.gap_ms} ms",
+            "-" if one.first_frame_ms is None else f"{one.first_frame_ms} ms",
+        )
+    return table
+
+
+def _comebacks(result: DemoResult) -> Table:
+    table = Table(title="until the call went on", show_header=False)
+    for one in result.comebacks:
+        table.add_row(f"[bold]{one.what}[/]", f"[bold]{one.at_s:.1f} s[/]")
+        table.add_row("until session.resume, as told", _whole_ms(one.resume_ms))
+        table.add_row("until session.accepted", _whole_ms(_sum(one.resume_ms, one.accepted_ms)))
+        table.add_row("  of that after session.resume", _whole_ms(one.accepted_ms))
+        frame_ms = _sum(one.frame_sent_ms, one.frame_ms)
+        table.add_row("until the caller's first frame on the model's stream", _whole_ms(frame_ms))
+        table.add_row("  of that after it was sent", _whole_ms(one.frame_ms))
+        table.add_row("until the bot was heard again", _whole_ms(one.bot_ms))
+        if one.stream is not None:
+            table.add_row(f"turns that stream {one.stream} was told", str(len(one.history)))
+    table.add_row("turns lost", str(len(result.turns_lost)))
+    return table
+
+
+def _plays(result: DemoResult) -> Table:
+    table = Table(title="play streams, as heard at the phone")
+    for heading in ("id", "at", "heard", "words"):
+        table.add_column(heading, no_wrap=heading == "id")
+    for span, words in zip(result.record.played, result.words_at_phone, strict=True):
+        end = " [red](lost)[/]" if span.lost_at is not None else ""
+        table.add_row(
+            span.stream_id, f"{span.opened_at:.1f} s", f"{span.heard_s:.1f} s", f"{words}{end}"
+        )
+    return table
+
+
 def _picture(result: DemoResult) -> str:
     record = result.record
     spans = [Span(Row.CALLER, p.began_at, p.ended_at, p.label) for p in record.phrases]
     heard = [s for s in record.played if s.began_at is not None and s.ended_at is not None]
-    texts = [item.text for item in result.transcript if item.type == "output"]
-    for number, play in enumerate(heard):
+    words = {
+        id(play): text for play, text in zip(record.played, result.words_at_phone, strict=True)
+    }
+    for play in heard:
         began, ended = play.began_at or 0.0, play.ended_at or 0.0
-        text = texts[number] if number < len(texts) else ""
+        text = words[id(play)]
         spans.append(Span(Row.BOT, began, ended, text))
-        spans.append(Span(Row.PLAY, play.opened_at, play.closed_at or ended, play.stream_id))
+        closed = play.closed_at or play.lost_at or ended
+        name = play.stream_id
+        name = name if len(name) <= _LONGEST_ID else f"…{name[1 - _LONGEST_ID :]}"
+        spans.append(Span(Row.PLAY, play.opened_at, closed, name))
     end = record.ended_at or max((span.end_s for span in spans), default=1.0)
-    marks = []
+    marks = [Mark(MarkKind.SWITCH, one.at_s, one.reason) for one in result.switches]
+    for one in result.comebacks:
+        kind = MarkKind.KILLED if one.killed else MarkKind.SOCKET_CUT
+        marks.append(Mark(kind, one.at_s, str(one.old) if one.killed else ""))
+        if one.resume_ms is not None:
+            on = f"on bridge {one.new}" if one.new != one.old else ""
+            marks.append(Mark(MarkKind.RESUME, one.at_s + one.resume_ms / 1000, on))
     for line in result.log:
         match line["event"]:
             case "barge-in":
@@ -105,12 +178,35 @@ def _picture(result: DemoResult) -> str:
     return timeline_svg(
         spans,
         marks,
-        streams=[report.bar(result.began, over) for report in result.streams],
+        streams=[_bar(result, report, over) for report in result.streams],
         title=f"OpusAgent demo: {result.scenario.name}",
         subtitle=result.scenario.description,
         duration_s=end,
     )
 
 
+def _bar(result: DemoResult, report: StreamReport, over: datetime) -> StreamBar:
+    """A stream; where there are several bridges with the bridge, and its end if that was killed."""
+    bar = report.bar(result.began, over)
+    if len(set(result.scenario.route)) == 1:
+        return bar
+    bridge = result.bridge_of(report)
+    died = any(
+        one.killed and one.old == bridge and abs(bar.closed_s - one.at_s) < _DIES_S
+        for one in result.comebacks
+    )
+    return replace(
+        bar, name=f"{bar.name}, bridge {bridge}", cut="with its bridge" if died else bar.cut
+    )
+
+
 def _ms(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def _whole_ms(ms: int | None) -> str:
+    return "-" if ms is None else f"{ms} ms"
+
+
+def _sum(begin_ms: int | None, more_ms: int | None) -> int | None:
+    return None if begin_ms is None or more_ms is None else begin_ms + more_ms

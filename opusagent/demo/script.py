@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from opusagent.models.session_state import ConversationItem
 from opusagent.simulators import caller_script as script
-from opusagent.simulators import scenario as told
+from opusagent.simulators import steps as told
+from opusagent.simulators.scenario import Scenario
 from opusagent.simulators.voice import Voice
 
 
-def steps_of(scenario: told.Scenario, voice: Voice) -> list[script.Step]:
-    """The caller's script; phrases in a row are one utterance."""
+def steps_of(scenario: Scenario, voice: Voice, kill: Callable[[int], None]) -> list[script.Step]:
+    """The caller's script; phrases in a row are one utterance.
+
+    Args:
+        scenario: What it is made of.
+        voice: The caller's.
+        kill: Kills the bridge of that number, from 1.
+    """
     steps: list[script.Step] = []
+    bridges = iter(scenario.route)
     for step, after in zip(scenario.step, [*scenario.step[1:], None], strict=False):
-        answered = isinstance(after, told.Wait | told.Interrupt)
+        answered = isinstance(after, told.Wait | told.Interrupt) or _needs_bot(after)
+        if isinstance(step, told.Interrupt | told.CutSocket | told.KillBridge) and step.after_s:
+            timeout_s = step.within_s + step.after_s
+            steps.append(script.WaitForBotToSpeak(seconds=step.after_s, timeout_s=timeout_s))
         match step:
             case told.Wait(within_s=within_s):
                 steps.append(script.WaitForBot(timeout_s=within_s + 15.0, quiet_s=0.4))
             case told.Say(phrase=phrase):
                 steps.append(_say(scenario, voice, phrase, answered=answered))
-            case told.Interrupt(phrase=phrase, after_s=after_s, within_s=within_s):
-                steps.append(
-                    script.WaitForBotToSpeak(seconds=after_s, timeout_s=within_s + after_s)
-                )
+            case told.Interrupt(phrase=phrase):
                 steps.append(_say(scenario, voice, phrase, answered=answered, over_bot=True))
             case told.Dtmf(digits=digits):
                 steps.append(script.Press(digits=digits))
             case told.Pause(seconds=seconds):
                 steps.append(script.Pause(seconds))
+            case told.CutSocket(resume_after_s=after_s):
+                next(bridges)
+                steps.append(script.CutSocket(resume_after_s=after_s, behind_chunk=True))
+            case told.KillBridge(resume_after_s=after_s):
+                kills = partial(kill, next(bridges))
+                steps.append(script.LoseBot(kill=kills, resume_after_s=after_s))
             case told.HangUp():
                 steps.append(script.HangUp())
     return steps
 
 
-def complaints(scenario: told.Scenario, transcript: Sequence[ConversationItem]) -> list[str]:
+def complaints(scenario: Scenario, transcript: Sequence[ConversationItem]) -> list[str]:
     """What the bot should have answered and did not, in words."""
     answers = _answers(transcript)
     found = []
@@ -64,8 +79,13 @@ def _answers(transcript: Sequence[ConversationItem]) -> list[str]:
     return answers
 
 
+def _needs_bot(step: told.Step | None) -> bool:
+    """Whether a step waits for the bot before it cuts the line."""
+    return isinstance(step, told.CutSocket | told.KillBridge) and step.after_s is not None
+
+
 def _say(
-    scenario: told.Scenario,
+    scenario: Scenario,
     voice: Voice,
     phrase: str,
     *,

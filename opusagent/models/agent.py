@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+MAX_TOOL_S = 30.0
+"""What a tool may take: a stream without an interactive event for 55 s was seen to be ended (field reports)."""
 
 
 class Endpointing(enum.StrEnum):
@@ -44,6 +47,87 @@ class Inference(_Strict):
     temperature: Annotated[float, Field(ge=0, le=1)] = 0.7
 
 
+type ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""What Bedrock takes as the name of a tool (Bedrock API reference, ToolSpecification)."""
+type ToolSeconds = Annotated[float, Field(gt=0, le=MAX_TOOL_S)]
+type NotEmpty = Annotated[str, Field(min_length=1)]
+
+
+class PythonTools(_Strict):
+    """Functions of a Python module: those that a `ToolRegistry` in it has decorated."""
+
+    type: Literal["python"]
+    module: NotEmpty
+    """Its dotted name, or the path of a `.py` file; relative to the agent's file."""
+    only: tuple[ToolName, ...] = ()
+    """Which of them; without it all."""
+
+
+class ToolParameter(_Strict):
+    """One argument of a tool over HTTP, as the model is told of it."""
+
+    type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    description: str = ""
+    enum: tuple[str | int | float, ...] = ()
+    """The only values that are allowed; without it any of the type."""
+    required: bool = True
+
+
+class HttpTool(_Strict):
+    """A tool that is one HTTP request.
+
+    `{argument}` stands for an argument in `url`, `query` and `body`, `${NAME}` for a variable of the
+    environment in `url` and `headers`. A text of a query or body that is nothing but `{argument}` keeps the
+    argument's type, and is left out where the argument is. Arguments that stand nowhere go into the
+    body where the method has one, else into the query.
+    """
+
+    type: Literal["http"]
+    name: ToolName
+    description: NotEmpty
+    parameters: dict[ToolName, ToolParameter] = {}
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    url: NotEmpty
+    query: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    body: dict[str, JsonValue] | None = None
+    timeout_s: ToolSeconds = 10.0
+    repeatable: bool = False
+    """Whether the request may be sent again: after a failure, or in a call that was taken up again."""
+    result: str = ""
+    """What the model gets: `$.a.b[0]` of a JSON answer (`[*]` is every item), `text`, or without it all."""
+
+
+class McpServer(_Strict):
+    """The tools of an MCP server: at a URL (streamable HTTP), or a command that is run (stdio)."""
+
+    type: Literal["mcp"]
+    name: ToolName
+    """Stands before the name of a tool that another one has as well."""
+    url: str = ""
+    headers: dict[str, str] = {}
+    """`${NAME}` is a variable of the environment, in `url` and `env` too."""
+    command: tuple[str, ...] = ()
+    folder: str = ""
+    """Where the command runs; relative to the agent's file."""
+    env: dict[str, str] = {}
+    """What the command gets of the environment besides PATH and the like."""
+    only: tuple[str, ...] = ()
+    """Which of its tools; without it all."""
+    repeatable: tuple[str, ...] = ()
+    """Which of its tools may be run again where nobody knows whether they have run."""
+    timeout_s: ToolSeconds = 10.0
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if bool(self.url) == bool(self.command):
+            raise ValueError("give url or command, one of them")
+        return self
+
+
+type AgentTool = Annotated[PythonTools | HttpTool | McpServer, Field(discriminator="type")]
+
+
 class Agent(_Strict):
     """One file of `config/agents`."""
 
@@ -53,6 +137,7 @@ class Agent(_Strict):
     resume: Resume = Resume()
     inference: Inference = Inference()
     endpointing: Endpointing = Endpointing.MEDIUM
+    tools: tuple[AgentTool, ...] = ()
     comfort_audio: str = ""
     """WAV file that a caller hears while the model cannot be reached; a soft tone without one."""
     goodbye_on_failure: str = "the assistant is not available"

@@ -130,7 +130,7 @@ class CallFiles:
     def _note(self, report: Report, line: dict[str, JsonValue], at_s: float) -> None:
         """Remember what stands in `session.json`."""
         match report.event:
-            case "call accepted":
+            case "call accepted" | "session resumed" if "play_format" in report.fields:
                 self._accepted(
                     str(report.fields["caller_format"]), str(report.fields["play_format"])
                 )

@@ -96,8 +96,6 @@ class Held:
 
         Never blocks and never fails.
         """
-        if self.is_fenced:
-            return
         self.newest, self.put_at = state, self._now()
         self.is_clean.clear()
         self.woken.set()
@@ -267,7 +265,7 @@ class Saver:
         if held.newest is not None:
             await self._save(held, held.newest)
             return
-        if held.written is None or held.is_over:
+        if held.written is None:
             return
         hold = await self._storage.touch_session(held.conversation_id, held.owner_epoch, held.saved)
         if hold is Hold.FENCED:
@@ -291,6 +289,7 @@ class Saver:
             held.newest = None
             held.is_clean.set()
         outcome: SaveOutcome = "fenced" if held.is_fenced else "ok"
+        _log.debug("session saved", conversation_id=held.conversation_id, outcome=outcome)
         self._meter.saved(outcome, self._clock.monotonic() - began)
 
     async def _store(self, held: Held, data: dict[str, Any]) -> bool:

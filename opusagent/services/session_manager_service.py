@@ -278,6 +278,10 @@ class SessionManagerService:
         """Remove the sessions in which nothing has happened for longer; returns how many."""
         return await self._storage.cleanup_expired_sessions(max_age_seconds)
 
+    def facts(self) -> dict[str, JsonValue]:
+        """What the store and the saver know of themselves, without asking anybody."""
+        return {"sessions_unsaved": self._saver.unsaved, **self._storage.get_stats()}
+
     async def get_session_stats(self) -> dict[str, JsonValue]:
         """How many sessions are stored, and what the store and the saver know of themselves."""
         return {

@@ -158,13 +158,7 @@ class FileSessionStorage(SessionStorage):
 
     async def claim_session(self, conversation_id: str, owner: str) -> dict[str, Any] | None:
         """Make `owner` the owner. The previous one learns it at its next sign of life."""
-        record = await asyncio.to_thread(self._claim, conversation_id, owner)
-        try:
-            return self._open(record)
-        except SessionUnreadable as error:
-            assert record is not None
-            error.owner_epoch = record.envelope.owner_epoch
-            raise
+        return self._open(await asyncio.to_thread(self._claim, conversation_id, owner))
 
     async def touch_session(
         self, conversation_id: str, owner_epoch: int, last_activity: str
@@ -181,7 +175,11 @@ class FileSessionStorage(SessionStorage):
             return None
         document = record.document
         if isinstance(document, bytes):
-            document = self._codec.decode(record.conversation_id, document)
+            try:
+                document = self._codec.decode(record.conversation_id, document)
+            except SessionUnreadable as error:
+                error.owner_epoch = record.envelope.owner_epoch
+                raise
         return record.envelope.around(document)
 
     # In a thread

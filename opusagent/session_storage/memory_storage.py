@@ -72,7 +72,8 @@ class MemorySessionStorage(SessionStorage):
             if kept is None and len(self._sessions) >= self._max_sessions:
                 self._make_room()
             self._sessions[conversation_id] = _Kept(envelope, document, now + self._ttl)
-            return True
+        _log.debug("session written", conversation_id=conversation_id, size=len(document))
+        return True
 
     async def retrieve_session(self, conversation_id: str) -> dict[str, Any] | None:
         """The document, under its present owner."""

@@ -18,9 +18,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from opusagent.session_storage.redis_url import RedisMode, RedisTarget
 
-__all__ = ["ConnectOptions", "RedisClient", "connect"]
+__all__ = ["UNDER_REPAIR", "ConnectOptions", "RedisClient", "connect"]
 
-_RETRIES: Final = 2
+_RETRIES: Final = 5
+UNDER_REPAIR: Final = (TypeError, AttributeError, LookupError, RuntimeError)
+"""What redis-py's cluster client lets through when one task looks for the nodes again and closes the
+connections that others are using (seen with redis-py 8.1 and CPython 3.13.0)."""
 _SCAN_COUNT: Final = 500
 
 
@@ -31,7 +34,7 @@ class ConnectOptions:
     Attributes:
         max_connections: At the same time, to one server.
         timeout_s: For connecting, and for one answer.
-        retry_on_timeout: Whether a command is sent once more after a timeout, as after a lost connection.
+        retry_on_timeout: Whether a command is sent again after a timeout, as after a lost connection.
         socket_keepalive: Whether TCP looks after idle connections.
     """
 
@@ -44,7 +47,7 @@ class ConnectOptions:
 class RedisClient:
     """What the storage needs of a server, however many there are of it.
 
-    Errors are redis-py's own, `OSError` and `TimeoutError`.
+    Errors are redis-py's own, `OSError`, `TimeoutError` and those `UNDER_REPAIR`.
     """
 
     def __init__(
@@ -55,29 +58,27 @@ class RedisClient:
 
     async def run(self, script: str, key: bytes, *args: bytes | str | float) -> Any:
         """Run a Lua script on one key, where the key lives. Sent whole: servers may forget scripts."""
-        return await self._client.eval(script, 1, key, *args)
+        return await self._ask(lambda: self._client.eval(script, 1, key, *args))
 
     async def read(self, key: bytes, *fields: str) -> list[bytes | None]:
         """Fields of a hash; None where there is none."""
-        return cast("list[bytes | None]", await self._client.hmget(key, list(fields)))
+        answer = await self._ask(lambda: self._client.hmget(key, list(fields)))
+        return cast("list[bytes | None]", answer)
 
     async def write(self, key: bytes, value: bytes, *, ttl_ms: int) -> None:
         """Write a plain string."""
-        await self._client.set(key, value, px=ttl_ms)
+        await self._ask(lambda: self._client.set(key, value, px=ttl_ms))
 
     async def remove(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
-        return bool(await self._client.delete(key))
+        return bool(await self._ask(lambda: self._client.delete(key)))
 
     async def keys(self, prefix: str) -> AsyncIterator[bytes]:
-        """Every key that begins so, on every primary server, each once."""
+        """Every key that begins so, on every primary server; SCAN may name one twice."""
         pattern = "".join(f"\\{char}" if char in "*?[]\\^-" else char for char in prefix) + "*"
         scan = self._client.scan_iter(match=pattern, count=_SCAN_COUNT, _type="hash")
-        seen: set[bytes] = set()
-        async for raw in scan:
-            if raw not in seen:
-                seen.add(raw)
-                yield raw
+        async for key in scan:
+            yield key
 
     async def size(self) -> int:
         """How many keys there are, ours or not, on all primary servers."""
@@ -92,6 +93,14 @@ class RedisClient:
             cluster = await self._client.initialize()
             return cluster.pubsub(node=cluster.get_random_node())
         return cast("PubSub", self._client.pubsub())
+
+    async def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
+        for _ in range(_RETRIES):
+            try:
+                return await question()
+            except UNDER_REPAIR:
+                continue
+        return await question()
 
     async def close(self) -> None:
         """Close every connection."""

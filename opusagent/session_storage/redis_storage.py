@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import JsonValue
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from opusagent.clock import Clock, SystemClock
 from opusagent.errors import SessionUnreadable, StorageUnavailable
@@ -26,13 +26,15 @@ from opusagent.observability import named_logger
 from opusagent.session_storage import Hold, SessionStorage
 from opusagent.session_storage.codec import Codec
 from opusagent.session_storage.envelope import Envelope, Watchers
-from opusagent.session_storage.redis_client import ConnectOptions, connect
+from opusagent.session_storage.redis_client import UNDER_REPAIR, ConnectOptions, connect
 from opusagent.session_storage.redis_url import RedisTarget, parse_redis_url
 
 __all__ = ["RedisSessionStorage"]
 
 _log = named_logger("redis_session_storage")
 
+_TROUBLE: Final = (RedisError, RedisClusterException, OSError, *UNDER_REPAIR)
+"""`TimeoutError` is an `OSError`."""
 PING_EVERY_S: Final = 1.0
 """A quiet subscription is asked for a sign of life this often."""
 _SILENT_PINGS: Final = 3
@@ -123,7 +125,8 @@ class RedisSessionStorage(SessionStorage):
             ConnectOptions(
                 # One more for the subscription, and one for a connection that is being replaced.
                 max_connections=max_connections + 2,
-                timeout_s=timeout_s,
+                # Half, so that a connection that hangs leaves time for another one.
+                timeout_s=timeout_s / 2,
                 retry_on_timeout=retry_on_timeout,
                 socket_keepalive=socket_keepalive,
             ),
@@ -149,13 +152,15 @@ class RedisSessionStorage(SessionStorage):
                 int(envelope.is_over),
                 self._ttl_ms,
             )
+        size, is_written = len(document), bool(answer)
+        _log.debug("session written", conversation_id=conversation_id, size=size, ok=is_written)
         if answer == 2 and self._max_sessions:
             self._uncounted += 1
             if self._uncounted > self._max_sessions // _SLACK:
                 self._uncounted = 0
                 with contextlib.suppress(StorageUnavailable):  # this session is stored
                     await self._make_room()
-        return bool(answer)
+        return is_written
 
     async def retrieve_session(self, conversation_id: str) -> dict[str, Any] | None:
         """The document, under its present owner."""
@@ -173,7 +178,7 @@ class RedisSessionStorage(SessionStorage):
     async def list_active_sessions(self) -> list[str]:
         """The ids of all sessions, by SCAN on every primary server."""
         async with self._within(_BULK_S):
-            keys = [key async for key in self._client.keys(self._prefix)]
+            keys = {key async for key in self._client.keys(self._prefix)}
         cut = len(self._key(""))
         return sorted(key[cut:].decode(errors="replace") for key in keys)
 
@@ -226,7 +231,7 @@ class RedisSessionStorage(SessionStorage):
                         _log.info("hand-overs are heard again")
                     is_down = False
                     await self._receive(subscriber)
-            except (RedisError, OSError) as error:
+            except _TROUBLE as error:
                 if not is_down:
                     _log.warning("hand-overs are not heard", problem=_words(error))
                 is_down = True
@@ -245,7 +250,7 @@ class RedisSessionStorage(SessionStorage):
 
     async def close(self) -> None:
         """Close every connection."""
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*_TROUBLE):
             await self._client.close()
 
     # Inside
@@ -259,8 +264,7 @@ class RedisSessionStorage(SessionStorage):
         try:
             async with asyncio.timeout(seconds), self._slots:
                 yield
-        except (RedisError, OSError, LookupError) as error:
-            # TimeoutError is an OSError; redis-py's cluster client may look up a slot that it lost.
+        except _TROUBLE as error:
             if isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE"):
                 raise SessionUnreadable("the key holds no session", damaged=True) from None
             raise StorageUnavailable(_words(error)) from error

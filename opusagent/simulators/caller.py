@@ -22,6 +22,7 @@ from opusagent.simulators.caller_script import (
     CutSocket,
     HangUp,
     Hold,
+    LoseBot,
     Pause,
     Press,
     Say,
@@ -36,6 +37,8 @@ from opusagent.simulators.numbered import NumberedAudio
 
 __all__ = ["CallerSocket", "Connect", "Progress", "SimulatedCaller", "until"]
 
+_CHUNK_S: Final = 1.0
+"""A bot that has not sent a chunk for so long has nothing more to say."""
 _FAST_CHUNKS: Final = 16
 """Chunks that are written before the socket is given the chance to take them."""
 
@@ -127,6 +130,8 @@ class SimulatedCaller:
                 await self._send_numbers(step)
             case CutSocket():
                 await self._cut(step)
+            case LoseBot():
+                await self._lose_bot(step)
             case _:
                 self._do_at_once(step)
 
@@ -191,6 +196,9 @@ class SimulatedCaller:
 
     async def _cut(self, step: CutSocket) -> None:
         live = self._live
+        if step.behind_chunk:
+            await self._wait_for_chunk()
+        self._spoke_at = live.now()
         live.cut(half_open=step.half_open)
         if step.resume_after_s is None:
             live.line.vanish(live.now())
@@ -199,9 +207,32 @@ class SimulatedCaller:
         live.line.lose(live.now())
         live.after()
         await live.come_back(step.resume_after_s)
-        await live.wait(
-            lambda _: None if live.line.phase is CallPhase.UP else math.inf, timeout_s=math.inf
-        )
+        await self._wait_for(CallPhase.UP)
+
+    async def _lose_bot(self, step: LoseBot) -> None:
+        live = self._live
+        self._spoke_at = live.now()
+        live.resume_after_s = step.resume_after_s
+        step.kill()
+        live.note("bot killed")
+        await self._wait_for(CallPhase.LOST)
+        await self._wait_for(CallPhase.UP)
+
+    async def _wait_for(self, phase: CallPhase) -> None:
+        line = self._live.line
+        await self._live.wait(lambda _: None if line.phase is phase else math.inf, math.inf)
+
+    async def _wait_for_chunk(self) -> None:
+        """Until the next chunk of what the bot plays has come; not longer than it plays."""
+        playing = self._live.line.playout.open
+        if playing is not None:
+            came_s, playout = playing.received_s, self._live.line.playout
+            await self._live.wait(
+                lambda _: (
+                    math.inf if playout.open is playing and playing.received_s == came_s else None
+                ),
+                _CHUNK_S,
+            )
 
     def _hang_up(self, step: HangUp) -> None:
         live = self._live

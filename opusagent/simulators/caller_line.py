@@ -41,7 +41,7 @@ from opusagent.errors import RemoteProtocolError
 from opusagent.simulators.caller_ear import Ear, Floor, UserStream
 from opusagent.simulators.caller_journal import Journal, Note
 from opusagent.simulators.caller_playout import PlayOut
-from opusagent.simulators.caller_record import CallRecord, Phrase
+from opusagent.simulators.caller_record import CallRecord, Loss, Phrase
 from opusagent.simulators.caller_script import CallerPlan
 
 __all__ = ["CallPhase", "CallerLine"]
@@ -95,7 +95,6 @@ class CallerLine:
         record.barge_in = plan.barge_in
         self._stream = UserStream(plan, self._journal, self._peer)
         self._stalled_until = -math.inf
-        self._resumes = 0
 
     # What can be asked
 
@@ -148,19 +147,19 @@ class CallerLine:
             return
         self.lose(now)
         self._phase = CallPhase.ASKED
-        self._asked_at = now
-        self._resumes += 1
+        self._asked_at = self._record.losses[-1].resumed_at = now
         self._journal.sent(now, "session.resume")
         self._peer.resume(self._conversation_id, self._plan.media_formats)
 
     def lose(self, now: float) -> None:
         """The socket is gone. What VoiceAI Connect has of the bot plays on."""
-        if self._phase is CallPhase.OVER:
+        if self._phase in (CallPhase.LOST, CallPhase.OVER):
             return
         self._phase = CallPhase.LOST
+        self._record.losses.append(Loss(now))
         self._stream.shut()
         self._stalled_until = -math.inf
-        self._playout.lose()
+        self._playout.lose(now)
         self._peer.texts_to_send()
         self._journal.socket_lost(now)
 
@@ -291,8 +290,8 @@ class CallerLine:
             return
         self._phase = CallPhase.UP
         self._stream.accept(media_format, now)
-        if self._resumes:
-            self._record.resumed_after_s.append(now - self._asked_at)
+        if self._record.losses:
+            self._record.losses[-1].accepted_at = now
             if self._started_at is not None and not self._plan.new_stream_on_resume:
                 self._stream.open(now)
         else:
@@ -382,6 +381,6 @@ class CallerLine:
         self._stalled_until = -math.inf
         self._journal.over(reason, now)
         self._stream.shut()
-        self._playout.lose()
+        self._playout.lose(now)
         if self._playout.ends_at > now:
             self._playout.cut(now)  # the line is dead

@@ -80,6 +80,8 @@ class LiveLine:
             utcnow=clock.utcnow,
             note=self.note,
         )
+        self.resume_after_s = plan.resume_after_s
+        """If the bot closes the socket: how soon VoiceAI Connect comes back; None is never."""
         self.over = asyncio.Event()
         """Set once the call is over for VoiceAI Connect."""
         self._socket: CallerSocket | None = None
@@ -257,11 +259,11 @@ class LiveLine:
             return
         self._socket = None
         self.note("socket closed by the bot")
-        if self._plan.resume_after_s is None:
+        if self.resume_after_s is None:
             self.line.fail("the bot closed the socket without a hang-up", self.now())
         else:
             self.line.lose(self.now())
-            self._returning = self._tasks.create_task(self.come_back(self._plan.resume_after_s))
+            self._returning = self._tasks.create_task(self.come_back(self.resume_after_s))
         self._all_sent.set()
         self._stop_pipes()
         self.after()

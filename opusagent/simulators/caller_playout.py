@@ -50,6 +50,7 @@ class PlaySpan:
         media_format: What it was sent in.
         opened_at: When `playStream.start` came.
         closed_at: When `playStream.stop` came.
+        lost_at: When its socket or the call was gone, if no `playStream.stop` had come by then.
         began_at: When its first sample was heard.
         ended_at: When its last sample is, or was, heard.
         received_s: How much audio came for it.
@@ -65,6 +66,7 @@ class PlaySpan:
     media_format: MediaFormat
     opened_at: float
     closed_at: float | None = None
+    lost_at: float | None = None
     began_at: float | None = None
     ended_at: float | None = None
     received_s: float = 0.0
@@ -113,7 +115,7 @@ class PlayOut:
 
     def start(self, stream_id: str, media_format: MediaFormat, now: float) -> None:
         """Open a play stream; one that was left open counts as lost."""
-        self.lose()
+        self.lose(now)
         self._open = PlaySpan(stream_id=stream_id, media_format=media_format, opened_at=now)
         self._decoder = Decoder(media_format)
         self.spans.append(self._open)
@@ -151,9 +153,10 @@ class PlayOut:
             if span.ended_at is not None and span.cut_at is None:
                 span.idle_s = max(span.idle_s, now - span.ended_at)
 
-    def lose(self) -> None:
+    def lose(self, now: float) -> None:
         """No more will come for the open stream and nobody says so: the socket is gone."""
         if self._open is not None:
+            self._open.lost_at = now
             self._open.reported = True
             self._open = None
 

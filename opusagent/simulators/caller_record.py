@@ -19,6 +19,7 @@ __all__ = [
     "Answer",
     "CallRecord",
     "Interruption",
+    "Loss",
     "Message",
     "NumberCheck",
     "Phrase",
@@ -57,6 +58,21 @@ class StreamAck:
     name: str
     asked_at: float
     answered_at: float | None = None
+
+
+@dataclass(slots=True)
+class Loss:
+    """A websocket that was lost, and what came of the next one; None where it did not come so far.
+
+    Attributes:
+        at: When it was gone.
+        resumed_at: When `session.resume` went out.
+        accepted_at: When `session.accepted` came.
+    """
+
+    at: float
+    resumed_at: float | None = None
+    accepted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +185,7 @@ class CallRecord:
         refused: The reason of the bot's `session.error`.
         hangup_reason: The reason of the bot's `hangup`.
         failure: Why there was no call, or why it broke off; not the bot's words.
-        resumed_after_s: How long each accepted `session.resume` took.
+        losses: The websockets that were lost.
         barge_in: Whether it was on in the end.
         played: The bot's play streams.
         max_lead_s: The most bot audio that waited to be played.
@@ -193,7 +209,7 @@ class CallRecord:
     refused: str | None = None
     hangup_reason: str | None = None
     failure: str | None = None
-    resumed_after_s: list[float] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     barge_in: bool = False
     messages: list[Message] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -215,6 +231,15 @@ class CallRecord:
         if self.accepted_at is None or self.initiated_at is None:
             return None
         return self.accepted_at - self.initiated_at
+
+    @property
+    def resumed_after_s(self) -> list[float]:
+        """How long each accepted `session.resume` took."""
+        return [
+            loss.accepted_at - loss.resumed_at
+            for loss in self.losses
+            if loss.accepted_at is not None and loss.resumed_at is not None
+        ]
 
     @property
     def first_bot_audio_s(self) -> float | None:

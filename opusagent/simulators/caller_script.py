@@ -18,6 +18,7 @@ __all__ = [
     "CutSocket",
     "HangUp",
     "Hold",
+    "LoseBot",
     "Pause",
     "Press",
     "Say",
@@ -187,11 +188,22 @@ class SendText:
 class CutSocket:
     """Lose the socket without a word, and come back on a new one after `resume_after_s`, if at all.
 
-    With `half_open` the old socket stays, but nothing is read from it or written to it any more.
+    With `half_open` the old socket stays, but nothing is read from it or written to it any more. With
+    `behind_chunk` it is lost right behind a chunk of what the bot plays, so that none is on the way:
+    what is, is lost, and nobody learns of it.
     """
 
     resume_after_s: float | None = 0.5
     half_open: bool = False
+    behind_chunk: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoseBot:
+    """Have the bot's process end by `kill`, and come back `resume_after_s` after its socket is gone."""
+
+    kill: Callable[[], None]
+    resume_after_s: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +225,7 @@ type Step = (
     | SendNumbers
     | SendText
     | CutSocket
+    | LoseBot
     | HangUp
 )
 

@@ -12,11 +12,9 @@ import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -25,22 +23,27 @@ from pydantic import (
 )
 
 from opusagent.errors import ConfigError
+from opusagent.simulators.setup import ExpectedSwitch, Setup
+from opusagent.simulators.steps import (
+    CutSocket,
+    HangUp,
+    Id,
+    Interrupt,
+    KillBridge,
+    Part,
+    Say,
+    Sentences,
+    Step,
+)
 from opusagent.simulators.voice import BOT, CALLER, VoiceStyle
 
 __all__ = [
     "BotRules",
     "CallerRules",
-    "Dtmf",
-    "HangUp",
-    "Interrupt",
-    "Pause",
     "Phrase",
-    "Say",
     "Scenario",
-    "Step",
     "ToolRule",
     "TypedRule",
-    "Wait",
     "find_scenario",
     "load_scenario",
     "names_in",
@@ -50,20 +53,13 @@ __all__ = [
 
 _TEMPLATE: Final = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 _RESULT: Final = "result."
-type Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-type Sentences = tuple[Annotated[str, Field(min_length=1)], ...]
-type Seconds = Annotated[float, Field(gt=0, le=600)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ToolRule(_Part):
+class ToolRule(Part):
     """A tool that the bot asks for."""
 
     name: Annotated[str, Field(min_length=1)]
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Strings in it are templates."""
     answer: Sentences
     """Said when the result is there; `{result.key}` is a field of it."""
@@ -71,12 +67,12 @@ class ToolRule(_Part):
     """Said instead when the result has an `error`."""
 
 
-class Phrase(_Part):
+class Phrase(Part):
     """Something the caller can say, and what the bot makes of it."""
 
     id: Id
     text: Annotated[str, Field(min_length=1)]
-    facts: dict[Id, str] = {}
+    facts: dict[Id, str] = Field(default_factory=dict)
     """What the bot learns by it, if the words of it arrive."""
     answer: Sentences = ()
     """Templates: `{name}` is a fact that the bot knows by now."""
@@ -86,7 +82,7 @@ class Phrase(_Part):
     """Asked for once `answer` has been said."""
 
 
-class TypedRule(_Part):
+class TypedRule(Part):
     """What the bot answers to text that was typed to it, e.g. the order to greet, or keys."""
 
     pattern: str
@@ -107,7 +103,7 @@ class TypedRule(_Part):
         return re.search(self.pattern, text, re.IGNORECASE)
 
 
-class _Sound(_Part):
+class _Sound(Part):
     voice: str = ""
     words_per_minute: Annotated[int, Field(ge=80, le=450)] | None = None
     pitch: Annotated[int, Field(ge=0, le=99)] | None = None
@@ -144,86 +140,40 @@ class BotRules(_Sound):
         return self._style(BOT)
 
 
-class _Step(_Part):
-    answer_contains: Sentences = ()
-    """What the bot's next answer must contain, without regard to case. For `interrupt` that is the
-    answer that is interrupted."""
-    answer_lacks: Sentences = ()
-    """What it must not contain."""
-
-    def verdict(self, answer: str) -> str:
-        """What is wrong with the bot's answer to this step, in words; empty when nothing is."""
-        low = answer.casefold()
-        missing = [text for text in self.answer_contains if text.casefold() not in low]
-        excess = [text for text in self.answer_lacks if text.casefold() in low]
-        wrong = [f"lacks {text!r}" for text in missing] + [f"contains {text!r}" for text in excess]
-        return f"the answer {answer!r} {' and '.join(wrong)}" if wrong else ""
-
-
-class Wait(_Step):
-    """Listen until the bot has said something to its end."""
-
-    do: Literal["wait"]
-    within_s: Seconds = 10.0
-    """The call has failed when the bot has not begun by then."""
-
-
-class Say(_Step):
-    """Say a phrase; several in a row are one utterance."""
-
-    do: Literal["say"]
-    phrase: Id
-
-
-class Interrupt(_Step):
-    """Let the bot begin to speak, and talk over it."""
-
-    do: Literal["interrupt"]
-    phrase: Id
-    after_s: Seconds
-    """How long the bot has been heard when the caller begins."""
-    within_s: Seconds = 10.0
-    """The call has failed when the bot has not begun by then."""
-
-
-class Dtmf(_Step):
-    """Press keys."""
-
-    do: Literal["dtmf"]
-    digits: Annotated[str, Field(pattern=r"^[0-9A-D*#]{1,32}$")]
-
-
-class Pause(_Step):
-    """Say nothing."""
-
-    do: Literal["pause"]
-    seconds: Seconds
-
-
-class HangUp(_Step):
-    """End the call."""
-
-    do: Literal["hang_up"]
-
-
-type Step = Annotated[Wait | Say | Interrupt | Dtmf | Pause | HangUp, Field(discriminator="do")]
-
-
-class Scenario(_Part):
+class Scenario(Part):
     """A whole conversation."""
 
-    name: Id
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     description: str
+    setup: Setup = Setup()
     caller: CallerRules = CallerRules()
     bot: BotRules = BotRules()
     phrase: tuple[Phrase, ...]
     typed: tuple[TypedRule, ...] = ()
     step: Annotated[tuple[Step, ...], Field(min_length=1)]
+    switch: tuple[ExpectedSwitch, ...] = ()
+    """Every change of stream, in order; there may be no other."""
 
     @property
     def phrases(self) -> dict[str, str]:
         """Text of each phrase by its id: the phrase book."""
         return {phrase.id: phrase.text for phrase in self.phrase}
+
+    @property
+    def route(self) -> tuple[int, ...]:
+        """The bridge, from 1, to which each of the call's websockets goes, in order."""
+        route = [1]
+        alive = list(range(1, self.setup.bridges + 1))
+        for step in self.step:
+            here = route[-1]
+            if isinstance(step, CutSocket) and step.to == "same":
+                route.append(here)
+            elif isinstance(step, CutSocket | KillBridge):
+                others = [*alive[alive.index(here) + 1 :], *alive[: alive.index(here)]]
+                route.append(others[0])
+            if isinstance(step, KillBridge):
+                alive.remove(here)
+        return tuple(route)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -267,12 +217,22 @@ class Scenario(_Part):
                         yield f"phrase[{i}].tools: {{{name}}} is neither a fact nor `result.key`"
 
     def _wrong_steps(self) -> Iterator[str]:
+        n_alive = self.setup.bridges
         for i, step in enumerate(self.step):
             if isinstance(step, Say | Interrupt) and step.phrase not in self.phrases:
                 known = ", ".join(self.phrases)
                 yield f"step[{i}].phrase: there is no phrase {step.phrase!r}; there are {known}"
             if isinstance(step, HangUp) and i + 1 < len(self.step):
                 yield f"step[{i + 1}]: nothing can follow hang_up"
+            killed = isinstance(step, KillBridge)
+            leaves = killed or (isinstance(step, CutSocket) and step.to == "other")
+            if leaves and (n_alive < 2 or not self.setup.store):
+                yield f"step[{i}]: there is no other bridge on the same store (setup.bridges, .store)"
+            n_alive -= killed
+        said = {step.phrase for step in self.step if isinstance(step, Say | Interrupt)}
+        for i, switch in enumerate(self.switch):
+            if switch.during and switch.during not in said:
+                yield f"switch[{i}].during: no step says {switch.during!r}"
 
 
 def names_in(template: str) -> list[str]:

@@ -24,8 +24,9 @@ __all__ = ["Spoken", "StreamReport", "load_reports", "replayed_s"]
 
 AT_ONCE_S: Final = 0.5
 """A replay is sent in one step; what comes later comes as it is spoken."""
-LIVE_S: Final = 0.2
-"""A first event with so much audio may be what was just spoken: a chunk of VoiceAI Connect's has 160 ms."""
+LIVE_S: Final = 0.3
+"""So much may be what was just spoken, a chunk of VoiceAI Connect's (160 ms), behind silence that only
+opens the model's ears (100 ms)."""
 
 
 class Spoken(BaseModel):

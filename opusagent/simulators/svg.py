@@ -65,9 +65,11 @@ class Drawing:
     ) -> None:
         """One line of text, on its base line; with a halo it is readable on whatever lies behind."""
         look = f'font-size="{size}" fill="{colour}" font-weight="{weight}" text-anchor="{anchor}"'
-        if halo:
-            look += ' stroke="#FFFFFF" stroke-width="4" paint-order="stroke"'
-        self.lines.append(f'<text x="{x:.1f}" y="{y:.1f}" {look}>{safe(text)}</text>')
+        place, content = f'x="{x:.1f}" y="{y:.1f}"', safe(text)
+        if halo:  # an element of its own: not every viewer knows `paint-order`
+            white = 'stroke="#FFFFFF" stroke-width="4" aria-hidden="true"'
+            self.lines.append(f"<text {place} {look} {white}>{content}</text>")
+        self.lines.append(f"<text {place} {look}>{content}</text>")
 
     def shape(self, shape: str, colour: str, x: float, y: float) -> None:
         """A triangle, square, diamond, cross or circle around a point."""

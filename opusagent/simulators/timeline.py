@@ -33,6 +33,7 @@ class MarkKind(enum.Enum):
     DTMF = ("DTMF", "square", "#332288")
     SWITCH = ("stream switch", "diamond", "#006B4E")
     SOCKET_CUT = ("socket cut", "cross", "#000000")
+    KILLED = ("kill -9 of bridge", "cross", "#000000")
     RESUME = ("resume", "circle", "#00557F")
 
     def __init__(self, title: str, shape: str, colour: str) -> None:
@@ -376,7 +377,7 @@ def _lanes(times: Iterable[tuple[float, float]]) -> list[int]:
 
 def _fitting(label: str, width: float) -> str:
     """As much of a label as a bar has room for."""
-    room = int((width - 8) / _CHARACTER)
+    room = int((width - 4) / _CHARACTER)
     return label if len(label) <= room else f"{label[: room - 1]}…" if room > 3 else ""
 
 

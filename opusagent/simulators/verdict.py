@@ -169,8 +169,9 @@ def _plays(record: CallRecord, limits: Limits) -> Iterator[Finding]:
                 words = f"{hole.seconds * 1000:.0f} ms in play stream {span.stream_id}"
                 yield Finding(rule=Rule.HOLE, words=words, at=hole.at)
         idle_s = span.idle_s
-        if span.closed_at is None and span.ended_at is not None and record.ended_at is not None:
-            idle_s = max(idle_s, record.ended_at - span.ended_at)
+        open_until = record.ended_at if span.lost_at is None else span.lost_at
+        if span.closed_at is None and span.ended_at is not None and open_until is not None:
+            idle_s = max(idle_s, open_until - span.ended_at)
         if idle_s > limits.idle_s and span.cut_at is None:
             words = (
                 f"play stream {span.stream_id} stood open for {idle_s:.2f} s with nothing to play"

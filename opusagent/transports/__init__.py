@@ -34,6 +34,10 @@ class SonicTransport(Protocol):
     stream stays usable. Only one task may wait in `receive`.
     """
 
+    @property
+    def expires_in_s(self) -> float | None:
+        """Seconds for which what the stream is signed with is good; None if it does not expire."""
+
     async def open(self) -> None:
         """Connect and send the request. Bounded in time.
 
@@ -47,10 +51,6 @@ class SonicTransport(Protocol):
         Raises:
             TransportError: If it refused, or did not answer.
         """
-
-    @property
-    def expires_in_s(self) -> float | None:
-        """How long the credentials that sign the stream are valid yet; None where they do not expire."""
 
     async def send(self, payload: bytes) -> None:
         """Send one JSON event; returns at once unless the service reads too slowly. Bounded.

@@ -17,11 +17,7 @@ from urllib.parse import urlsplit
 
 from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
 from aws_sdk_bedrock_runtime.config import AsyncBedrockRuntimeConfig
-from aws_sdk_bedrock_runtime.models import (
-    BidirectionalInputPayloadPart,
-    InvokeModelWithBidirectionalStreamInputChunk,
-    InvokeModelWithBidirectionalStreamOperationInput,
-)
+from aws_sdk_bedrock_runtime.models import InvokeModelWithBidirectionalStreamOperationInput
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.sonic.failures import Remedy, classify
@@ -97,13 +93,22 @@ class BedrockConnector:
         """How long each step may take."""
         return self._limits
 
-    async def invoke(self, exchange: Exchange) -> tuple[Any, Pinned]:
-        """Give the SDK's stream for a new request on `exchange`, and what signs it; for `BedrockTransport`.
+    async def pin(self) -> Pinned:
+        """Give the credentials for one stream, from its beginning to its end.
 
         Raises:
             TransportError: `NoCredentials`.
         """
-        pinned = await self._credentials.get()
+        return await self._credentials.get()
+
+    def expires_in_s(self, pinned: Pinned) -> float | None:
+        """Seconds for which these are good; None if they do not expire."""
+        if pinned.expires_at is None:
+            return None
+        return (pinned.expires_at - self._utcnow()).total_seconds()
+
+    async def invoke(self, exchange: Exchange, pinned: Pinned) -> Any:
+        """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`."""
 
         def for_this_stream(config: AsyncBedrockRuntimeConfig) -> None:
             config.transport = StreamTransport(self._http2, exchange)
@@ -118,11 +123,7 @@ class BedrockConnector:
 
         client = AsyncBedrockRuntimeClient(await self._base_config(), plugins=[for_this_stream])
         request = InvokeModelWithBidirectionalStreamOperationInput(model_id=self._model_id)
-        return await client.invoke_model_with_bidirectional_stream(request), pinned
-
-    def seconds_until(self, at: datetime) -> float:
-        """How far away a time of day is, by the clock of the signatures."""
-        return (at - self._utcnow()).total_seconds()
+        return await client.invoke_model_with_bidirectional_stream(request)
 
     async def prepare(self) -> None:
         """Read the SDK's own configuration now, at start-up, where an error can still be mended.
@@ -175,19 +176,17 @@ class BedrockTransport:
         self._connector = connector
         self._limits = connector.limits
         self._exchange: Exchange | None = None
-        self._pinned: Pinned | None = None
         self._publisher: Publisher | None = None
         self._receiver: Receiver | None = None
         self._beginning: asyncio.Future[None] | None = None
         self._output: asyncio.Future[Any] | None = None
         self._is_ending = False
+        self._pinned: Pinned | None = None
 
     @property
     def expires_in_s(self) -> float | None:
-        """How long what signs this stream is valid yet; None if it does not expire."""
-        if self._pinned is None or self._pinned.expires_at is None:
-            return None
-        return self._connector.seconds_until(self._pinned.expires_at)
+        """See `SonicTransport`."""
+        return None if self._pinned is None else self._connector.expires_in_s(self._pinned)
 
     async def open(self) -> None:
         """Connect and send the request.
@@ -204,7 +203,8 @@ class BedrockTransport:
     async def _begin(self, exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._limits.open_s):
-                stream, self._pinned = await self._connector.invoke(exchange)
+                self._pinned = await self._connector.pin()
+                stream = await self._connector.invoke(exchange, self._pinned)
                 self._publisher = stream.input_stream
                 self._output = asyncio.ensure_future(stream.await_output())
                 self._output.add_done_callback(_look_at)
@@ -242,11 +242,7 @@ class BedrockTransport:
         """
         if self._publisher is None:
             raise TransportError("ConnectionLost", "not open")
-        await self._publisher.send(
-            InvokeModelWithBidirectionalStreamInputChunk(
-                value=BidirectionalInputPayloadPart(bytes_=payload)
-            )
-        )
+        await self._publisher.send(payload)
 
     async def receive(self) -> bytes | None:
         """Wait for the next JSON event; waits for the head first if nobody has.
@@ -264,11 +260,8 @@ class BedrockTransport:
                 return None
             self._connector.note(error)
             raise
-        if event is not None:
-            payload: bytes = event.value.bytes_
-            return payload
-        if self._is_ending:
-            return None
+        if event is not None or self._is_ending:
+            return event
         raise TransportError("Ended", "the service ended the stream")
 
     async def close_input(self) -> None:

@@ -2,7 +2,8 @@
 
 The SDK finds the endpoint, builds the request and signs it. Two of its parts are replaced by ones
 that fit a telephone call: with `transport=`, one connection per stream, a CA file, and no wait that
-hangs; with `protocol=`, the codec of the events, which took most of the time of a call.
+hangs; with `protocol=`, the codec of the events, which took most of the time of a call. An event goes
+through the SDK's two stream interfaces as the JSON it is, without the SDK's objects around it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from aws_sdk_bedrock_runtime.models import (
-    BidirectionalOutputPayloadPart,
-    InvokeModelWithBidirectionalStreamOutputChunk,
-)
 from awscrt.http import HttpHeaders, HttpRequest
 from smithy_aws_core.aio.protocols import RestJsonClientProtocol
 from smithy_aws_core.identity import AWSCredentialsIdentity
@@ -212,8 +209,8 @@ class Publisher(EventPublisher[Any]):
         self._send_s = send_s
         self.closed = False
 
-    async def send(self, event: Any) -> None:
-        """Send one `InvokeModelWithBidirectionalStreamInputChunk`.
+    async def send(self, event: bytes) -> None:
+        """Send one JSON event.
 
         Raises:
             TransportError: If the connection is gone, the input closed, or nothing is read.
@@ -226,7 +223,7 @@ class Publisher(EventPublisher[Any]):
                 raise TransportError("SendTimeout", f"{self._send_s} s") from None
         if self.closed:
             raise TransportError("Closed", "the input was closed")
-        self._exchange.write(self._signer.sign(chunk_frame(event.value.bytes_)))
+        self._exchange.write(self._signer.sign(chunk_frame(event)))
 
     async def close(self) -> None:
         """Send the signed empty frame that ends the input. Quiet when the connection is gone."""
@@ -245,8 +242,8 @@ class Receiver(EventReceiver[Any]):
         self._events: deque[bytes] = deque()
         self._failure: TransportError | None = None
 
-    async def receive(self) -> InvokeModelWithBidirectionalStreamOutputChunk | None:
-        """Wait for the next event; None when the service has ended the stream.
+    async def receive(self) -> bytes | None:
+        """Wait for the next JSON event; None when the service has ended the stream.
 
         Raises:
             TransportError: For an exception in the stream, a broken frame, or a lost connection;
@@ -263,9 +260,7 @@ class Receiver(EventReceiver[Any]):
                 self._failure = TransportError("Undecodable", "the last frame is cut short")
             else:
                 self._take(chunk)
-        return InvokeModelWithBidirectionalStreamOutputChunk(
-            value=BidirectionalOutputPayloadPart(bytes_=events.popleft())
-        )
+        return events.popleft()
 
     async def close(self) -> None:
         """Do nothing: the exchange is closed by its owner."""

@@ -256,7 +256,7 @@ class ChunkSigner:
         self._utcnow = utcnow
         self._second = -1
         self._day = ""
-        self._key = b""
+        self._mac = hmac.new(b"", digestmod="sha256")
         self._preamble = ""
 
     def sign(self, payload: bytes) -> bytes:
@@ -270,7 +270,10 @@ class ChunkSigner:
             f"{self._preamble}{self._signature}\n{hashlib.sha256(date).hexdigest()}\n"
             f"{hashlib.sha256(payload).hexdigest()}"
         )
-        signature = hmac.digest(self._key, text.encode(), "sha256")
+        # Not `hmac.digest`: that lets go of the GIL, and the CRT's thread is often waiting for it.
+        mac = self._mac.copy()
+        mac.update(text.encode())
+        signature = mac.digest()
         self._signature = signature.hex()
         return encode_frame(date + _SIGNATURE_PREFIX + signature, payload)
 
@@ -283,6 +286,6 @@ class ChunkSigner:
             key = self._secret
             for part in (day, self._region, self._service, "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
-            self._key = key
+            self._mac = hmac.new(key, digestmod="sha256")
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         self._preamble = f"AWS4-HMAC-SHA256-PAYLOAD\n{stamp}\n{scope}\n"

@@ -25,6 +25,7 @@ from awscrt import http, io
 from awscrt.exceptions import AwsCrtError
 
 from opusagent.errors import ConfigError, TransportError
+from opusagent.transports.crt_thread import keep_thread_state
 from opusagent.transports.nodelay import send_at_once
 
 __all__ = ["Exchange", "Head", "Http2Connector"]
@@ -234,6 +235,7 @@ class Exchange:
 
     def on_connected(self, future: CrtFuture[http.Http2ClientConnection]) -> None:
         """Take the outcome of connecting; for `Http2Connector`."""
+        keep_thread_state()
         error = future.exception()
         if error is not None:
             self._post(partial(self._fail, _lost(error)))

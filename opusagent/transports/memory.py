@@ -111,10 +111,10 @@ class ServiceEnd:
 class MemorySonic:
     """A `SonicTransport` whose service is a `ServiceEnd`."""
 
-    expires_in_s: float | None = None
-    """How long its credentials are valid yet; set by the connector."""
-
-    def __init__(self, link: _Link, *, head_s: float, send_s: float) -> None:
+    def __init__(
+        self, link: _Link, *, head_s: float, send_s: float, expires_in_s: float | None = None
+    ) -> None:
+        self.expires_in_s = expires_in_s
         self._link = link
         self._head_s = head_s
         self._send_s = send_s
@@ -179,7 +179,7 @@ class MemoryConnector:
 
     Args:
         accepts: Whether heads are sent at once.
-        expires_in_s: How long the credentials of each stream are valid yet.
+        expires_in_s: For how long the credentials of each stream are good.
     """
 
     def __init__(
@@ -203,9 +203,9 @@ class MemoryConnector:
         self.streams.append(end)
         if self._accepts:
             end.accept()
-        sonic = MemorySonic(link, head_s=self._head_s, send_s=self._send_s)
-        sonic.expires_in_s = self._expires_in_s
-        return sonic
+        return MemorySonic(
+            link, head_s=self._head_s, send_s=self._send_s, expires_in_s=self._expires_in_s
+        )
 
 
 class MemoryCaller:

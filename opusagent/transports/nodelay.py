@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from pathlib import Path
+from typing import Final
 
 __all__ = ["send_at_once"]
 
-_FDS = Path("/proc/self/fd")
+_FDS: Final = "/proc/self/fd"
 
 
 def send_at_once(port: int) -> int:
@@ -23,7 +23,7 @@ def send_at_once(port: int) -> int:
     Returns how many were found; 0 where the system does not list a process's files (not Linux).
     """
     try:
-        numbers = [int(path.name) for path in _FDS.iterdir()]
+        numbers = [int(name) for name in os.listdir(_FDS)]  # noqa: PTH208 - twice as fast
     except OSError:
         return 0
     return sum(_set(number, port) for number in numbers)

@@ -7,6 +7,7 @@ import pytest
 
 from opusagent.agents import AgentDirectory, load_agent
 from opusagent.errors import ConfigError
+from opusagent.models.agent import McpServer, PythonTools
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,66 @@ def test_a_wrong_file_is_refused_with_file_key_and_reason(
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         load_agent(path)
     assert str(caught.value).startswith(str(path))
+
+
+TOOLS = """
+from opusagent.tools import ToolRegistry
+
+registry = ToolRegistry()
+
+
+@registry.tool()
+def find_order(order_id: str) -> str:
+    \"\"\"Look an order up.\"\"\"
+    return order_id
+"""
+
+
+def test_an_agent_names_its_tools_and_their_files_lie_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(TOOLS, encoding="utf-8")
+    text = """
+        system_prompt = "Hi"
+        [[tools]]
+        type = "python"
+        module = "orders.py"
+        [[tools]]
+        type = "mcp"
+        name = "crm"
+        command = ["python", "crm.py"]
+        """
+    python, server = load_agent(agent_file(tmp_path, text=text)).tools
+    assert isinstance(python, PythonTools)
+    assert isinstance(server, McpServer)
+    assert python.module == str(tmp_path / "orders.py")
+    assert server.folder == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("type = 'python'", "tools.0.python.module: Field required"),
+        ("type = 'python'\nmodule = 'none.py'", "tools.0: module: "),
+        ("type = 'magic'", "tools.0: Input tag 'magic'"),
+        ("name = 'x'", "tools.0: Unable to extract tag"),
+        ("type = 'http'\nname = 'a b'\ndescription = 'x'\nurl = 'http://x/'", "tools.0.http.name"),
+        (
+            "type = 'http'\nname = 'a'\ndescription = 'x'\nurl = 'http://x/'\ntimeout_s = 31",
+            "tools.0.http.timeout_s: Input should be less than or equal to 30",
+        ),
+        (
+            "type = 'http'\nname = 'a'\ndescription = 'x'\nurl = 'http://x/${NO_SUCH_VARIABLE}'",
+            "tools.0: url: ${NO_SUCH_VARIABLE} is not set in the environment",
+        ),
+        ("type = 'mcp'\nname = 'a'", "tools.0.mcp: Value error, give url or command"),
+    ],
+)
+def test_a_wrong_tool_is_refused_with_file_key_and_reason(
+    tool: str, words: str, tmp_path: Path
+) -> None:
+    path = agent_file(tmp_path, text=f"system_prompt = 'x'\n[[tools]]\n{tool}")
+    with pytest.raises(ConfigError) as caught:
+        load_agent(path)
+    assert str(caught.value).startswith(f"{path}: {words}")
 
 
 def test_a_call_is_answered_by_the_agent_named_like_the_bot(tmp_path: Path) -> None:

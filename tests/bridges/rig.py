@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -154,7 +154,8 @@ class Line:
 
     async def listen(self) -> None:
         """Take what the bot says until the socket closes."""
-        while (text := await self.phone.recv()) is not None:
+        phone = self.phone
+        while (text := await phone.recv()) is not None:
             now = asyncio.get_running_loop().time()
             self.heard += [(now, event) for event in self.peer.receive(text)]
 
@@ -184,6 +185,15 @@ class Line:
         """Say nothing in real time."""
         return await self.talk(seconds, loud=False)
 
+    def resume(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        """Come back on another websocket; gives what ends when that is not needed any more."""
+        bridge_end, self.phone = caller_pair()
+        self.peer.resume("c-1")
+        (text,) = self.peer.texts_to_send()
+        attached = tasks.create_task(self.bridge.attach(bridge_end, text))
+        tasks.create_task(self.listen())
+        return attached
+
     async def hang_up(self) -> None:
         """End the call."""
         self.peer.end()
@@ -205,6 +215,8 @@ def new_line(
     plan: CallPlan = PLAN,
     tool: Tool | None = None,
     caller: CallerTransport | None = None,
+    report: Callable[[Report], None] | None = None,
+    saved: Callable[[], Awaitable[None]] | None = None,
 ) -> Line:
     """A bridge with a phone at its end, not running yet."""
     loop = asyncio.get_running_loop()
@@ -220,8 +232,9 @@ def new_line(
         Call(plan, ambient=ambient),
         caller=caller or bridge_end,
         sonic=services,
-        report=reports.append,
+        report=report or reports.append,
         save=saves.append,
+        saved=saved,
         tool=tool,
     )
     peer = AudioCodesPeer(new_id=counted("vaic"), utcnow=utcnow)

@@ -25,6 +25,7 @@ from opusagent.call.events import (
     Effect,
     EndedBy,
     HangUp,
+    Report,
     ToolCall,
 )
 from opusagent.call.plan import CallPlan
@@ -587,7 +588,7 @@ def test_a_call_can_be_cancelled_at_every_await() -> None:
     assert seconds > 10.0
 
 
-def test_a_bug_in_the_core_ends_the_call_and_leaves_nothing() -> None:
+def test_a_tool_that_crashes_is_a_result_that_the_model_can_speak_about() -> None:
     async def main() -> None:
         services = Services()
 
@@ -595,6 +596,23 @@ def test_a_bug_in_the_core_ends_the_call_and_leaves_nothing() -> None:
             raise ZeroDivisionError
 
         line = new_line(services, tool=breaks)  # type: ignore[arg-type]
+        await carried(line, services, asks_for_a_tool)
+        (result,) = services.peers[0].record.tool_results
+        assert result.value.result == {"error": "lookup failed"}
+        assert line.reports_of("tool crashed")
+
+    run(main())
+
+
+def test_a_bug_ends_the_call_and_leaves_nothing() -> None:
+    async def main() -> None:
+        services = Services()
+
+        def report(what: Report) -> None:
+            if what.event == "tool requested":
+                raise ZeroDivisionError
+
+        line = new_line(services, report=report)
         others = [
             asyncio.get_running_loop().create_task(line.listen()),
             asyncio.get_running_loop().create_task(asks_for_a_tool(line)),

@@ -30,7 +30,7 @@ class Noted:
 def new_pipe(connector: MemoryConnector, *, backlog_s: float = 1.0) -> tuple[SonicPipe, Noted]:
     noted = Noted()
 
-    def on_opened() -> None:
+    def on_opened(_expires_in_s: float | None) -> None:
         noted.opened += 1
 
     def on_dropped(n_bytes: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -26,6 +29,8 @@ from opusagent.audiocodes.peer_events import (
 from opusagent.call.call import Ambient, Call
 from opusagent.call.events import (
     AudioToSonic,
+    CallerAttached,
+    CallerLost,
     CallInput,
     CallOutcome,
     CloseReason,
@@ -74,7 +79,9 @@ GREETING_AGENT = SILENT_AGENT.model_copy(update={"greeting": Greeting(text="Gree
 PLAN = CallPlan(agent=SILENT_AGENT, tools=(LOOKUP,))
 
 _MARK = 77
-_DIGIT = 32
+_DIGIT = 64  # three of them number the frames of more than an hour
+_SAMPLES = int(CALLER_RATE_HZ * FRAME_S)
+_LOUD = struct.pack(f"<{_SAMPLES - 4}h", *(4000 if i % 2 else -4000 for i in range(_SAMPLES - 4)))
 
 
 def counted(prefix: str) -> Callable[[], str]:
@@ -85,21 +92,14 @@ def counted(prefix: str) -> Callable[[], str]:
 def caller_frame(number: int, *, loud: bool) -> bytes:
     """20 ms of the caller, with its number in the first samples, too faint to count as sound."""
     digits = (number % _DIGIT, number // _DIGIT % _DIGIT, number // _DIGIT**2)
-    samples = [_MARK, *digits]
-    level = 4000 if loud else 0
-    samples += [level if i % 2 else -level for i in range(int(CALLER_RATE_HZ * FRAME_S) - 4)]
-    return b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples)
+    return struct.pack("<4h", _MARK, *digits) + (_LOUD if loud else bytes(len(_LOUD)))
 
 
 def frame_numbers(audio: bytes) -> list[int]:
     """Which frames of the caller are in a stream's audio, in order."""
-    size = int(2 * CALLER_RATE_HZ * FRAME_S)
     numbers = []
-    for start in range(0, len(audio), size):
-        mark, *digits = (
-            int.from_bytes(audio[i : i + 2], "little", signed=True)
-            for i in range(start, start + 8, 2)
-        )
+    for start in range(0, len(audio), 2 * _SAMPLES):
+        mark, *digits = struct.unpack_from("<4h", audio, start)
         if mark == _MARK:
             numbers.append(digits[0] + digits[1] * _DIGIT + digits[2] * _DIGIT**2)
     return numbers
@@ -124,6 +124,7 @@ class Service:
         self.writer.prompt_name = prompt
         self.system_prompt = ""
         self.rates: tuple[int, int] = (0, 0)
+        self.prompt_start: tuple[object, ...] = ()
         self.history: list[Turn] = []
         self.typed: list[str] = []
         self.results: list[tuple[str, str]] = []
@@ -146,6 +147,11 @@ class Service:
         match event:
             case wire.PromptStart():
                 self.rates = (0, event.audio_output_configuration.sample_rate_hertz)
+                self.prompt_start = (
+                    event.audio_output_configuration,
+                    event.tool_configuration,
+                    event.tool_use_output_configuration,
+                )
             case wire.AudioInput() if block is not None:
                 self.audio += block.pcm
                 self.frames += frame_numbers(block.pcm)
@@ -181,6 +187,8 @@ class CallDriver:
     now: float = T0
     conversation_id: str = "c-1"
     offered: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24")
+    resume_from: SessionState | None = None
+    start_afresh: bool = False
 
     services: dict[StreamId, Service] = field(default_factory=dict)
     heard: list[tuple[float, PeerEvent]] = field(default_factory=list)
@@ -194,7 +202,12 @@ class CallDriver:
 
     def __post_init__(self) -> None:
         ambient = Ambient(new_id=counted("bot"), utcnow=self.utcnow, random=self.random)
-        self.call = Call(self.plan, ambient=ambient)
+        self.call = Call(
+            self.plan,
+            ambient=ambient,
+            resume_from=self.resume_from,
+            start_afresh=self.start_afresh,
+        )
         self.phone = AudioCodesPeer(new_id=counted("vaic"), utcnow=self.utcnow)
         self._encoders: dict[StreamId, Callable[[bytes], bytes]] = {}
         self._heads: list[tuple[float, StreamId]] = []
@@ -323,6 +336,43 @@ class CallDriver:
         assert self.accepted
         self.advance(0.06)
         self.start()
+
+    def lose_socket(self) -> None:
+        """The websocket breaks, and the bridge notices."""
+        self.phone.texts_to_send()
+        self.handle(CallerLost())
+
+    def attach(self, formats: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24")) -> None:
+        """VoiceAI Connect comes back on another websocket, to the process that has the call."""
+        self.phone.resume(self.conversation_id, formats)
+        (text,) = self.phone.texts_to_send()
+        self.handle(CallerAttached(text))
+
+    def come_back(self, formats: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24")) -> None:
+        """VoiceAI Connect comes back to a process that has not heard of the call yet."""
+        self.phone.resume(self.conversation_id, formats)
+        self.flush()
+
+    def elsewhere(self, state: SessionState | None = None, **changes: Any) -> CallDriver:
+        """Another process, which the same phone comes back to; by default with what was saved last."""
+        stored = SessionState.from_dict(json.loads(json.dumps((state or self.saves[-1]).to_dict())))
+        stored.increment_resume_count()
+        other = replace(
+            self,
+            **{"resume_from": stored, "now": self.now, **changes},
+            services={},
+            heard=[],
+            saves=[],
+            reports=[],
+            ran=[],
+            tools=[],
+            socket_closed=None,
+            outcome=None,
+            finished=0,
+        )
+        other.phone, other._played_until = self.phone, self._played_until
+        other._next_frame = self._next_frame
+        return other
 
     def frame(self, *, loud: bool) -> int:
         """The caller says 20 ms of something; returns the number of the frame."""

@@ -814,6 +814,14 @@ def test_every_final_text_is_saved(talking: CallDriver) -> None:
     assert talking.said == [("input", "Hi."), ("output", "Hello.")]
 
 
+def test_the_turns_of_the_caller_are_counted(talking: CallDriver) -> None:
+    for turn in (1, 2):
+        talking.hears(f"Question {turn}.")
+        talking.says("Answer.", 1, 0.5)
+        talking.advance(3.0)
+        assert talking.saves[-1].current_turn == turn
+
+
 def test_a_played_sentence_counts_though_its_final_text_never_comes(talking: CallDriver) -> None:
     talking.hears("Hi.")
     talking.says("Hello.", 1, 0.5)

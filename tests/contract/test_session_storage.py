@@ -76,7 +76,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     name: str = request.param
     sealed = Codec(compress=True, keys=[os.urandom(32)]) if "sealed" in name else Codec()
     prefix = f"{uuid.uuid4().hex}[*]:"
-    match name.split()[0]:
+    match name.split(maxsplit=1)[0]:
         case "memory":
             memory = MemorySessionStorage()
             return Store(name, lambda: memory)

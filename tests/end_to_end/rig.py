@@ -297,7 +297,9 @@ async def _line(
     settings: dict[str, Any],
 ) -> AsyncIterator[Line]:
     clock = SystemClock()
-    chosen = Settings(bridge_host="127.0.0.1", bridge_port=0, **settings)
+    # A call whose websocket is gone ends soon, so that what it leaves behind is seen.
+    told: dict[str, Any] = {"resume_grace_seconds": 0.2, **settings}
+    chosen = Settings(bridge_host="127.0.0.1", bridge_port=0, **told)
     with tempfile.TemporaryDirectory() as directory:
         ca_file = Path(directory) / "ca.pem"
         async with WireServer(service, ca_file=ca_file) as wire:

@@ -51,6 +51,7 @@ SHORT: dict[str, Any] = {
     "audio_start_timeout_seconds": 1.0,
     "session_limit_seconds": 6.0,
 }
+LASTING = {"transition_threshold_seconds": 360.0, "session_limit_seconds": 480.0}
 SOON = Timing(pause_s=0.5, think_s=0.05, final_delay_s=0.1, linger_s=0.5)
 """As quick as a service may be: the caller counts as speaking for 0.4 s after her last sound."""
 
@@ -517,3 +518,17 @@ def test_a_stream_is_replaced_before_its_credentials_expire() -> None:
         audio_start_timeout_seconds=0.5,
         session_limit_seconds=480.0,
     )
+
+
+def test_a_stream_that_takes_everything_and_never_says_a_word_is_replaced() -> None:
+    def script(line: Line) -> Iterator[Step]:
+        del line
+        yield from (SendNumbers(count=80), WaitForBot(quiet_s=0.0))
+
+    def check(line: Line, record: CallRecord) -> None:
+        (deaf,) = line.logged("stream deaf")
+        assert (deaf["stream"], deaf["kind"]) == (1, "deaf")
+        assert len(record.played) == 1
+        once_and_whole(line, range(80), on=2)
+
+    calling(script, check, "zombie:stream=1", deaf_after_seconds=0.8, **LASTING)

@@ -98,7 +98,7 @@ def test_a_resume_of_an_unknown_conversation_is_refused_with_the_reason() -> Non
         resume = {"type": "session.resume", "conversationId": "nobody-knows"}
         (error,) = await answer_to(line, resume)
         assert error["type"] == "session.error"
-        assert "not known" in error["reason"]
+        assert error["reason"] == "conversation not found"
         assert refusals(line, "unknown_session") == 1
 
     run(main)

@@ -13,6 +13,7 @@ from opusagent.models.session_state import (
     FunctionCall,
     SessionState,
     SessionStatus,
+    StreamSwitch,
     ToolStatus,
 )
 
@@ -50,6 +51,16 @@ _states = st.builds(
     last_activity=_times,
     resumed_count=st.integers(0, 9),
     owner_epoch=st.integers(0, 9),
+    tenant=_text,
+    agent=st.dictionaries(_text, _json, max_size=2),
+    current_turn=st.integers(0, 9),
+    stream_switches=st.lists(st.builds(StreamSwitch, at=_times, reason=_text), max_size=2),
+    variables=st.dictionaries(_text, _json, max_size=3),
+    audio_buffer=st.lists(st.binary(max_size=9), max_size=3),
+    audio_metadata=st.dictionaries(_text, _json, max_size=2),
+    error_count=st.integers(0, 9),
+    last_error=st.none() | _text,
+    metadata=st.dictionaries(_text, _json, max_size=2),
     conversation_history=st.lists(_items, max_size=4),
     function_calls=st.lists(_calls, max_size=3),
 )
@@ -98,3 +109,75 @@ def test_a_conversation_expires_by_its_last_activity() -> None:
 def test_an_age_does_not_depend_on_the_zone_of_the_clock() -> None:
     local = NOW.astimezone()
     assert not new().is_expired(local + timedelta(seconds=9), max_age_seconds=10)
+
+
+def test_the_defaults_are_the_published_ones() -> None:
+    assert new().model_dump(exclude={"created_at", "last_activity"}) == {
+        "conversation_id": "c",
+        "session_id": None,
+        "bridge_type": "audiocodes",
+        "tenant": "",
+        "bot_name": "voice-bot",
+        "caller": "unknown",
+        "media_format": "raw/lpcm16",
+        "play_format": "raw/lpcm16_24",
+        "agent": {},
+        "status": SessionStatus.INITIATED,
+        "resumed_count": 0,
+        "owner": "",
+        "owner_epoch": 0,
+        "conversation_history": [],
+        "current_turn": 0,
+        "function_calls": [],
+        "stream_switches": [],
+        "variables": {},
+        "audio_buffer": [],
+        "audio_metadata": {},
+        "error_count": 0,
+        "last_error": None,
+        "metadata": {},
+        "schema_version": 1,
+    }
+
+
+def test_a_session_of_the_published_shape_is_read_with_what_belongs_to_other_vendors() -> None:
+    data: dict[str, JsonValue] = {
+        "conversation_id": "c",
+        "created_at": "2026-01-01T10:00:00",
+        "last_activity": "2026-01-01T11:00:00+02:00",
+        "status": "paused",
+        "conversation_history": [{"type": "input", "text": "hello"}],
+        "function_calls": [],
+        "audio_buffer": ["00ff", ""],
+        "openai_session_id": "theirs",
+        "active_response_id": None,
+    }
+    state = SessionState.from_dict(data)
+    assert state.created_at == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    assert state.last_activity == datetime(2026, 1, 1, 9, tzinfo=UTC)
+    assert state.audio_buffer == [b"\x00\xff", b""]
+    written = state.to_dict()
+    assert written["audio_buffer"] == ["00ff", ""]
+    assert written["openai_session_id"] == "theirs"
+    assert "openai_session_id" not in SessionState.model_fields
+
+
+def test_a_time_without_a_zone_gets_one_when_it_is_set() -> None:
+    state = new()
+    state.last_activity = datetime(2026, 1, 1, 12)  # noqa: DTZ001  that is the case
+    assert state.last_activity.tzinfo is UTC
+
+
+def test_activity_and_resumes_are_noted() -> None:
+    state = new()
+    state.update_activity(NOW + timedelta(seconds=5))
+    state.increment_resume_count()
+    state.increment_resume_count()
+    assert state.last_activity == NOW + timedelta(seconds=5)
+    assert state.resumed_count == 2
+
+
+@pytest.mark.parametrize("field", ["resumed_count", "owner_epoch", "current_turn", "error_count"])
+def test_no_count_is_negative(field: str) -> None:
+    with pytest.raises(ValidationError):
+        new(**{field: -1})

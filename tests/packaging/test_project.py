@@ -20,10 +20,11 @@ def test_every_direct_dependency_is_pinned(project: dict[str, Any]) -> None:
         *project["build-system"]["requires"],
         *metadata["dependencies"],
         *metadata["optional-dependencies"]["simulate"],
+        *metadata["optional-dependencies"]["tools"],
         *project["dependency-groups"]["dev"],
     ]
     loose = [name for name in named if "==" not in name]
-    assert loose == ["opusagent[simulate]"]
+    assert loose == ["opusagent[simulate,tools]"]
 
 
 def test_every_rule_that_is_ignored_has_its_reason(project: dict[str, Any]) -> None:

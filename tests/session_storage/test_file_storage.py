@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,25 @@ def test_a_directory_that_cannot_be_written_is_trouble_of_the_store(tmp_path: Pa
     storage = FileSessionStorage(tmp_path / "file" / "below")
     with pytest.raises(StorageUnavailable, match="NotADirectoryError"):
         asyncio.run(storage.store_session("c", {}))
+
+
+def test_a_reader_without_the_lock_never_sees_half_a_file(tmp_path: Path) -> None:
+    storage = FileSessionStorage(tmp_path)
+    asyncio.run(storage.store_session("c", {}))
+    filler = "x" * 3_000_000
+
+    def write() -> None:
+        for _ in range(20):
+            asyncio.run(storage.store_session("c", {"filler": filler}))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = 0
+    while writer.is_alive():
+        assert json.loads((tmp_path / "c.json").read_bytes())["conversation_id"] == "c"
+        seen += 1
+    writer.join()
+    assert seen
 
 
 @pytest.mark.integration

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -119,11 +120,13 @@ def test_threads_may_share_it() -> None:
         asyncio.run(scenario())
 
     asyncio.run(storage.store_session("shared", {}))
+    sys.setswitchinterval(1e-6)
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    sys.setswitchinterval(0.005)
     assert storage.get_stats()["sessions"] == 8 * 300 + 1
     shared = asyncio.run(storage.retrieve_session("shared"))
     assert shared is not None

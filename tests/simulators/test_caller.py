@@ -25,6 +25,7 @@ from opusagent.simulators.caller_script import (
     CutSocket,
     HangUp,
     Hold,
+    LoseBot,
     Pause,
     Press,
     Say,
@@ -258,9 +259,44 @@ def test_a_lost_socket_is_resumed_on_a_new_one() -> None:
     assert len(bot.all(ResumeRequested)) == 1
     assert len(bot.all(SessionRequested)) == 1
     assert len(bot.all(CallStarted)) == 1
-    assert len(record.resumed_after_s) == 1
+    (loss,) = record.losses
+    assert loss.resumed_at == pytest.approx(loss.at + 0.5)
+    assert record.resumed_after_s == pytest.approx([0.0])
     assert record.answers()[0].seconds is not None
     assert judge(record).ok
+
+
+def test_a_socket_may_be_cut_right_behind_a_chunk_of_the_bots() -> None:
+    steps: list[Step] = [
+        WaitForBot(),
+        Say(sound=speech(1.0)),
+        WaitForBotToSpeak(seconds=1.03),
+        CutSocket(behind_chunk=True),
+        Pause(1),
+    ]
+    record, _ = call(steps)
+
+    chunks = heard(record, "playStream.chunk")
+    (loss,) = record.losses
+    assert loss.at in chunks
+    assert record.played[1].lost_at == loss.at
+    assert judge(record).ok
+
+
+def test_a_cut_behind_a_chunk_does_not_wait_for_a_bot_that_says_nothing_more() -> None:
+    steps: list[Step] = [WaitForBot(), CutSocket(behind_chunk=True), Pause(1)]
+    record, _ = call(steps)
+
+    (finished,) = sent(record, "playFinished")
+    assert record.losses[0].at == pytest.approx(finished + 1.0)
+    assert record.played[0].lost_at is None
+
+
+def test_what_the_caller_waits_for_after_a_cut_is_what_the_bot_says_then() -> None:
+    steps: list[Step] = [WaitForBot(), CutSocket(), WaitForBot(timeout_s=2.0)]
+    record, _ = call(steps)
+
+    assert record.in_vain == ["the bot to say something and finish"]
 
 
 def test_after_a_resume_chunks_may_come_without_a_new_start() -> None:
@@ -306,6 +342,36 @@ def test_a_socket_that_the_bot_closes_is_resumed_where_the_plan_says_so() -> Non
     assert len(record.resumed_after_s) == 1
     assert record.end_reason == "client-disconnected"
     assert judge(record).ok
+
+
+def test_a_bot_that_is_killed_is_come_back_to_and_the_script_goes_on() -> None:
+    sockets: list[MemoryCaller] = []
+
+    async def main() -> CallRecord:
+        async with asyncio.TaskGroup() as tasks:
+
+            async def connect() -> MemoryCaller:
+                here, there = caller_pair()
+                sockets.append(there)
+                tasks.create_task(accept(there))
+                return here
+
+            async def accept(there: MemoryCaller) -> None:
+                await there.recv()
+                await there.send('{"type":"session.accepted","mediaFormat":"raw/lpcm16"}')
+
+            def kill_bot() -> None:
+                sockets[-1].abort()
+
+            kill = LoseBot(kill=kill_bot, resume_after_s=0.3)
+            return await SimulatedCaller(LIMIT, connect).run([Pause(1), kill, Pause(1)])
+
+    record = virtual_time.run(main())
+    assert len(sockets) == 2
+    (loss,) = record.losses
+    assert loss.resumed_at == pytest.approx(loss.at + 0.3)
+    assert record.end_reason == "client-disconnected"
+    assert record.ended_at == pytest.approx(loss.at + 1.3)
 
 
 def test_a_resume_that_is_refused_ends_the_call() -> None:

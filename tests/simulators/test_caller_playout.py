@@ -135,8 +135,9 @@ def test_what_was_to_be_silenced_in_vain_is_no_lead_of_the_next_stream() -> None
 
 def test_a_lost_stream_plays_on_and_is_never_reported() -> None:
     out = playing(2.0)
-    out.lose()
+    out.lose(1.0)
 
+    assert out.spans[0].lost_at == 1.0
     assert out.audible(1.9)
     assert out.finished(9.0) == []
     assert out.chunk(audio(1.0), 0.5) == b""
@@ -198,7 +199,7 @@ def test_what_is_heard_never_overlaps_and_is_what_the_streams_say(
                 out.cut(now)
                 assert not out.audible(now)
             case "lose":
-                out.lose()
+                out.lose(now)
         out.finished(now)
         timer = out.next_timer()
         assert timer is None or timer > now

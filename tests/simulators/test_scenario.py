@@ -6,15 +6,12 @@ import pytest
 
 from opusagent.errors import ConfigError
 from opusagent.simulators.scenario import (
-    HangUp,
-    Interrupt,
-    Say,
     Scenario,
-    Wait,
     find_scenario,
     load_scenario,
     scenario_names,
 )
+from opusagent.simulators.steps import HangUp, Interrupt, Say, Wait
 from opusagent.simulators.voice import BOT, CALLER
 
 GOOD = """
@@ -79,6 +76,9 @@ def test_a_scenario_is_read_from_a_file(tmp_path: Path) -> None:
         ('do = "hang_up"', 'do = "hang_up"\n[[step]]\ndo = "wait"', r"step\[3\]: nothing can"),
         ('do = "hang_up"', 'do = "dtmf"\ndigits = "12x"', r"step\[2\]\.digits: "),
         ('do = "hang_up"', 'do = "pause"\nseconds = 0', r"step\[2\]\.seconds: "),
+        ('do = "hang_up"', 'do = "kill_bridge"', r"step\[2\]: there is no other bridge on the"),
+        ('do = "hang_up"', 'do = "cut_socket"\nto = "other"', r"step\[2\]: there is no other"),
+        ('do = "hang_up"', 'do = "cut_socket"\nto = "mars"', r"step\[2\]\.to: "),
         ('name = "small"', "name = ", r"small\.toml: no TOML: "),
         (
             'answer = ["Let me see."]',
@@ -94,6 +94,36 @@ def test_a_wrong_file_is_an_error_that_names_file_key_and_reason(
     with pytest.raises(ConfigError, match=reason) as caught:
         load_scenario(write(tmp_path, GOOD.replace(old, new)))
     assert str(tmp_path / "small.toml") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("losses", "route"),
+    [
+        ([], (1,)),
+        (["cut_socket"], (1, 1)),
+        (["cut_socket, other", "cut_socket, other", "cut_socket, other"], (1, 2, 3, 1)),
+        (["kill_bridge", "cut_socket, other", "cut_socket, other"], (1, 2, 3, 2)),
+        (["cut_socket, other", "kill_bridge", "kill_bridge"], (1, 2, 3, 1)),
+    ],
+)
+def test_a_caller_who_comes_back_gets_the_bridge_that_the_scenario_says(
+    tmp_path: Path, losses: list[str], route: tuple[int, ...]
+) -> None:
+    steps = ""
+    for loss in losses:
+        what, _, where = loss.partition(", ")
+        steps += f'[[step]]\ndo = "{what}"\n' + (f'to = "{where}"\n' if where else "")
+    setup = "[setup]\nbridges = 3\nstore = true\n[bot]"
+    text = GOOD.replace("[bot]", setup).replace('[[step]]\ndo = "hang_up"', steps)
+    assert load_scenario(write(tmp_path, text)).route == route
+
+
+def test_the_last_bridge_cannot_be_killed(tmp_path: Path) -> None:
+    kills = '[[step]]\ndo = "kill_bridge"\n' * 2
+    setup = "[setup]\nbridges = 2\nstore = true\n[bot]"
+    text = GOOD.replace("[bot]", setup).replace('[[step]]\ndo = "hang_up"', kills)
+    with pytest.raises(ConfigError, match=r"step\[3\]: there is no other bridge"):
+        load_scenario(write(tmp_path, text))
 
 
 def test_a_file_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:

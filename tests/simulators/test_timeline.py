@@ -84,7 +84,7 @@ def test_marks_at_the_same_moment_do_not_cover_each_other() -> None:
     marks = [Mark(kind, 5.0) for kind in MarkKind]
     elements = ET.fromstring(timeline_svg([], marks)).iter(f"{SVG}text")
     names = {kind.title for kind in MarkKind}
-    halos = [element for element in elements if "paint-order" in element.attrib]
+    halos = [element for element in elements if "aria-hidden" in element.attrib]
     assert {element.text for element in halos} == names
     heights = sorted(float(element.attrib["y"]) for element in halos)
     assert all(below - above >= 16 for above, below in pairwise(heights))
@@ -93,7 +93,7 @@ def test_marks_at_the_same_moment_do_not_cover_each_other() -> None:
 def test_a_mark_at_the_right_edge_has_its_name_on_the_left() -> None:
     svg = timeline_svg([], [Mark(MarkKind.SOCKET_CUT, 10)], duration_s=10)
     elements = ET.fromstring(svg).iter(f"{SVG}text")
-    (name,) = [element for element in elements if "paint-order" in element.attrib]
+    (name,) = [element for element in elements if "aria-hidden" in element.attrib]
     assert name.attrib["text-anchor"] == "end"
 
 

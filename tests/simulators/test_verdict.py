@@ -7,7 +7,14 @@ import pytest
 
 from opusagent.audio.formats import MediaFormat
 from opusagent.simulators.caller_playout import Hole, PlaySpan
-from opusagent.simulators.caller_record import CallRecord, Message, Phrase, StreamAck, Violation
+from opusagent.simulators.caller_record import (
+    CallRecord,
+    Loss,
+    Message,
+    Phrase,
+    StreamAck,
+    Violation,
+)
 from opusagent.simulators.numbered import NumberedFrame
 from opusagent.simulators.verdict import Limits, Rule, judge
 
@@ -69,7 +76,7 @@ def _slow_accept(r: CallRecord) -> None:
 
 
 def _slow_resume(r: CallRecord) -> None:
-    r.resumed_after_s.append(4.0)
+    r.losses.append(Loss(1.0, resumed_at=2.0, accepted_at=6.0))
 
 
 def _violation(r: CallRecord) -> None:
@@ -94,6 +101,12 @@ def _idle(r: CallRecord) -> None:
 
 def _never_closed(r: CallRecord) -> None:
     r.played[0].closed_at = None
+
+
+def _idle_when_lost(r: CallRecord) -> None:
+    ended_at = r.played[0].ended_at
+    assert ended_at is not None
+    r.played[0].closed_at, r.played[0].lost_at = None, ended_at + 1.6
 
 
 def _hole(r: CallRecord) -> None:
@@ -143,6 +156,7 @@ def _numbers(r: CallRecord) -> None:
         (_lead, Rule.LEAD, "0.50 s"),
         (_idle, Rule.OPEN_STREAM, "2.00 s"),
         (_never_closed, Rule.OPEN_STREAM, "12.00 s"),
+        (_idle_when_lost, Rule.OPEN_STREAM, "1.60 s"),
         (_hole, Rule.HOLE, "120 ms"),
         (_no_answer, Rule.ANSWER, "none"),
         (_slow_answer, Rule.ANSWER, "7.00 s"),

@@ -1,0 +1,138 @@
+"""What the model wants a tool called with: read from its JSON, and checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, override
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import from_json
+from pydantic_core.core_schema import WithDefaultSchema
+
+from opusagent.errors import ConfigError, ToolError
+from opusagent.tools.tool import Arguments
+
+__all__ = ["REQUIRED", "Parameter", "Parameters", "parse_arguments"]
+
+REQUIRED: Final = inspect.Parameter.empty
+"""The default of a parameter that has none."""
+
+# Models give a number for what is digits to us.
+_CONFIG: Final = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+_MAX_ENCODINGS: Final = 3
+_MAX_PROBLEMS: Final = 5
+_MAX_PROBLEM_CHARS: Final = 200
+
+
+def parse_arguments(text: str) -> Arguments:
+    """The arguments in the text that the model sent; nothing at all means none.
+
+    JSON that was encoded more than once is decoded (seen with Nova Sonic).
+
+    Raises:
+        ToolError: If there is no JSON object in it.
+    """
+    value: JsonValue = text
+    for _ in range(_MAX_ENCODINGS):
+        if not isinstance(value, str) or not value.strip():
+            break
+        try:
+            value = from_json(value, allow_inf_nan=False)
+        except ValueError:
+            raise ToolError("the arguments are not JSON") from None
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return {}
+    if not isinstance(value, dict):
+        raise ToolError("the arguments are not a JSON object")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One argument of a tool.
+
+    Attributes:
+        annotation: Its type, as pydantic understands it.
+        default: Its value where the model gives none.
+        description: What the model is told of it.
+    """
+
+    name: str
+    annotation: Any
+    default: Any = REQUIRED
+    description: str = ""
+
+
+class _Schema(GenerateJsonSchema):
+    """As plain as can be: without titles made of names, and without null for what may be left out."""
+
+    @override
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        if "default" not in schema or schema["default"] is not None:
+            return super().default_schema(schema)
+        inner = schema["schema"]
+        return self.generate_inner(inner["schema"] if inner["type"] == "nullable" else inner)
+
+    @override
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+class Parameters:
+    """The arguments that a tool takes.
+
+    Raises:
+        ConfigError: If they cannot be described in JSON.
+
+    Attributes:
+        schema: They, as JSON schema.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        # Fields under names of our own: an argument may have the name of a method of the model.
+        self._fields = {f"p{i}": parameter.name for i, parameter in enumerate(parameters)}
+        fields: dict[str, Any] = {
+            field: (
+                _annotated(parameter),
+                ... if parameter.default is REQUIRED else parameter.default,
+            )
+            for field, parameter in zip(self._fields, parameters, strict=True)
+        }
+        try:
+            self._model: type[BaseModel] = create_model("Arguments", __config__=_CONFIG, **fields)
+            self.schema: dict[str, JsonValue] = self._model.model_json_schema(
+                by_alias=True, schema_generator=_Schema
+            )
+        except PydanticUserError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"its arguments cannot be described: {reason}") from None
+        for noise in ("title", "additionalProperties"):
+            self.schema.pop(noise, None)
+
+    def check(self, arguments: Arguments) -> dict[str, Any]:
+        """The arguments by name, as the tool's types, with defaults.
+
+        Raises:
+            ToolError: Naming each argument that is wrong, and why.
+        """
+        try:
+            checked = self._model.model_validate(arguments)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            words = [
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"[:_MAX_PROBLEM_CHARS]
+                for problem in problems[:_MAX_PROBLEMS]
+            ]
+            raise ToolError("; ".join(words)) from None
+        return {name: getattr(checked, field) for field, name in self._fields.items()}
+
+
+def _annotated(parameter: Parameter) -> Any:
+    about: dict[str, Any] = {"alias": parameter.name}
+    if parameter.description:
+        about["description"] = parameter.description
+    return Annotated[parameter.annotation, Field(**about)]

@@ -1,0 +1,174 @@
+"""Python functions as tools: what the model is told of them stands in signature and docstring."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, get_type_hints
+
+from opusagent.errors import ConfigError
+from opusagent.models.agent import MAX_TOOL_S
+from opusagent.models.session_state import ToolSpec
+from opusagent.tools.arguments import REQUIRED, Parameter, Parameters
+from opusagent.tools.results import as_object
+from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext
+
+__all__ = ["load_module", "tool_of"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SECTION: Final = re.compile(
+    r"(Args|Arguments|Parameters|Returns?|Raises|Yields|Examples?|Notes?|Todo):\s*"
+)
+_ARGS: Final = ("Args:", "Arguments:", "Parameters:")
+_ARGUMENT: Final = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)")
+
+
+def tool_of(function: Callable[..., object], *, timeout_s: float, repeatable: bool) -> Tool:
+    """A function, plain or async, as a tool.
+
+    Its docstring, up to the first section, is what the model is told of it, its `Args` (Google style) what it
+    is told of the arguments. A parameter of the type `ToolContext` is none of the model's.
+
+    Raises:
+        ConfigError: If the model could not be told enough, or the deadline is out of bounds.
+    """
+    name = getattr(function, "__name__", "")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name}: no name for a tool: letters, digits, _ and -, at most 64")
+    if not 0 < timeout_s <= MAX_TOOL_S:
+        raise ConfigError(f"{name}: timeout_s must be above 0 and at most {MAX_TOOL_S:g}")
+    described, about = read_docstring(inspect.getdoc(function) or "")
+    if not described:
+        raise ConfigError(f"{name}: needs a docstring: it is what the model is told of the tool")
+    try:
+        parameters, context_name = _parameters(function, about)
+        checked = Parameters(parameters)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return Tool(
+        spec=ToolSpec(
+            name=name, description=described, input_schema=checked.schema, repeatable=repeatable
+        ),
+        timeout_s=timeout_s,
+        run=partial(_run, name, function, checked, context_name),
+    )
+
+
+async def _run(
+    name: str,
+    function: Callable[..., Any],
+    parameters: Parameters,
+    context_name: str,
+    arguments: Arguments,
+    context: ToolContext,
+    place: Place,
+) -> JsonObject:
+    def call() -> Any:  # not on the loop of audio either: validators may be users' code
+        given = parameters.check(arguments)
+        return function(**given, **({context_name: context} if context_name else {}))
+
+    async def awaited() -> JsonObject:
+        return as_object(await call())
+
+    if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        return await place.coroutine(name, awaited)
+    return await place.plain(name, lambda: as_object(call()))
+
+
+def _parameters(
+    function: Callable[..., object], about: dict[str, str]
+) -> tuple[list[Parameter], str]:
+    """The parameters that the model gives, and the name of the one that takes the context."""
+    real = inspect.unwrap(function)
+    # What it returns is nobody's business here.
+    told = {name: hint for name, hint in real.__annotations__.items() if name != "return"}
+    try:
+        hints = get_type_hints(
+            SimpleNamespace(__annotations__=told),
+            globalns=getattr(real, "__globals__", {}),
+            include_extras=True,
+        )
+    except (NameError, TypeError) as error:
+        raise ConfigError(f"a type cannot be found: {error}") from None
+    parameters = []
+    context_name = ""
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name not in hints:
+            raise ConfigError(f"{parameter.name}: needs a type")
+        annotation = hints[parameter.name]
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigError(f"{parameter.name}: cannot be given by its name")
+        if annotation is ToolContext:
+            context_name = parameter.name
+            continue
+        parameters.append(
+            Parameter(
+                name=parameter.name,
+                annotation=annotation,
+                default=REQUIRED if parameter.default is parameter.empty else parameter.default,
+                description=about.get(parameter.name, ""),
+            )
+        )
+    return parameters, context_name
+
+
+def read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """What a docstring says of its function, and of each argument."""
+    lines = text.splitlines()
+    first = next((i for i, line in enumerate(lines) if _SECTION.fullmatch(line)), len(lines))
+    about: dict[str, str] = {}
+    begin = next((i for i, line in enumerate(lines) if line.rstrip() in _ARGS), len(lines))
+    block = []
+    for line in lines[begin + 1 :]:
+        if line and not line[0].isspace():
+            break
+        block.append(line)
+    name = ""
+    for line in textwrap.dedent("\n".join(block)).splitlines():
+        if line and not line[0].isspace() and (match := _ARGUMENT.fullmatch(line)):
+            name, about[match[1]] = match[1], match[2].strip()
+        elif name and line.strip():
+            about[name] = f"{about[name]} {line.strip()}".strip()
+    return "\n".join(lines[:first]).strip(), about
+
+
+def load_module(name: str) -> ModuleType:
+    """A module by its dotted name, or by the path of its `.py` file; each is loaded once.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be loaded.
+    """
+    try:
+        if not name.endswith(".py"):
+            return importlib.import_module(name)
+        return _load_file(Path(name).resolve())
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's module may do anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    name = f"opusagent_tools_of.{path}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and type hints look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

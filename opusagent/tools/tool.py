@@ -1,0 +1,151 @@
+"""What a tool is, and what it is told of the call that it serves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from opusagent.errors import ConfigError
+from opusagent.models.session_state import ToolSpec
+
+__all__ = [
+    "DEFAULT_TIMEOUT_S",
+    "MAX_STATE_BYTES",
+    "Arguments",
+    "CallState",
+    "JsonObject",
+    "Place",
+    "Tool",
+    "ToolContext",
+    "at_key",
+]
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+"""What a tool may take unless it says otherwise."""
+
+MAX_STATE_BYTES: Final = 20_000
+"""What the state of a call may hold, as UTF-8 bytes of JSON: it is stored at every change."""
+
+type JsonObject = dict[str, JsonValue]
+type Arguments = dict[str, JsonValue]
+
+_JSON: Final = TypeAdapter[JsonValue](JsonValue)
+
+
+class CallState:
+    """Values that tools keep for the rest of the call. May be used from any thread.
+
+    Args:
+        values: What was kept so far.
+        on_change: Called with all values after each change, in the thread that made it.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, JsonValue] | None = None,
+        on_change: Callable[[JsonObject], None] = lambda _: None,
+    ) -> None:
+        self._values = dict(values or {})
+        self._on_change = on_change
+        self._lock = threading.Lock()
+
+    def get(self, key: str, default: JsonValue = None) -> JsonValue:
+        """A copy of what is kept under `key`."""
+        with self._lock:
+            return _copy(self._values.get(key, default))
+
+    def set(self, key: str, value: JsonValue) -> None:
+        """Keep a copy of `value`.
+
+        Raises:
+            ValueError: If it is no JSON value, or one too many (`MAX_STATE_BYTES`).
+        """
+        try:
+            kept = _JSON.validate_json(json.dumps(_JSON.validate_python(value), allow_nan=False))
+        except (ValidationError, ValueError, RecursionError):
+            raise ValueError(f"the state {key!r} must be a JSON value") from None
+        with self._lock:
+            values = self._values | {key: kept}
+            if len(json.dumps(values)) > MAX_STATE_BYTES:
+                raise ValueError(f"the state {key!r} does not fit into {MAX_STATE_BYTES} bytes")
+            self._values = values
+            self._on_change({name: _copy(item) for name, item in values.items()})
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._values))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """The call that a tool is run in. A function gets it in the parameter that has this type.
+
+    Attributes:
+        conversation_id: AudioCodes' id of the call.
+        caller: The caller's number, as the telephone side gave it.
+        agent: The name of the agent that answers.
+        tool_use_id: Of this request; the same when it is run again, so it can keep things from being done twice.
+        state: Values that are kept for the rest of the call.
+    """
+
+    conversation_id: str = ""
+    caller: str = ""
+    agent: str = ""
+    tool_use_id: str = ""
+    state: CallState = field(default_factory=CallState)
+
+
+class Place(Protocol):
+    """Where users' functions run, apart from the loop that carries audio."""
+
+    async def plain[T](self, name: str, work: Callable[[], T]) -> T:
+        """Run a plain function of the tool `name` and return its result.
+
+        Raises:
+            ToolError: If there is no room for it.
+        """
+        ...
+
+    async def coroutine[T](self, name: str, work: Callable[[], Coroutine[object, object, T]]) -> T:
+        """Run a coroutine function of the tool `name` and return its result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """Something that the model can have done.
+
+    Attributes:
+        spec: What the model is told of it.
+        timeout_s: Its deadline.
+        run: Does it; the result is within the bounds of `results.as_object`. A `ToolError` is told to
+            the model, any other exception only as a failure.
+    """
+
+    spec: ToolSpec
+    run: Callable[[Arguments, ToolContext, Place], Awaitable[JsonObject]]
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+@contextmanager
+def at_key(name: str) -> Iterator[None]:
+    """Put the name of a key before what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _copy(value: JsonValue) -> JsonValue:
+    return value if not isinstance(value, dict | list) else _JSON.validate_python(value)

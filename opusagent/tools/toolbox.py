@@ -1,0 +1,220 @@
+"""The tools of all agents of a process: built from what their files declare."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from pydantic import JsonValue
+
+from opusagent.errors import ConfigError
+from opusagent.models.agent import AgentTool, HttpTool, McpServer, PythonTools
+from opusagent.models.session_state import ToolSpec
+from opusagent.tools import ToolRegistry
+from opusagent.tools.http_client import HttpClient
+from opusagent.tools.http_tools import http_tool
+from opusagent.tools.mcp_tools import CONNECT_S, McpConnection
+from opusagent.tools.python_tools import load_module
+from opusagent.tools.runner import CallTools, NoMeter, ToolMeter
+from opusagent.tools.tool import CallState, JsonObject, Place, Tool, ToolContext, at_key
+from opusagent.tools.workshop import Workshop
+
+__all__ = ["AgentTools", "Toolbox", "check_tools"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTools:
+    """The tools of one agent as they are now, for one call."""
+
+    by_name: Mapping[str, Tool]
+    place: Place
+    meter: ToolMeter
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What the model is told of them."""
+        return tuple(tool.spec for tool in self.by_name.values())
+
+    def for_call(
+        self,
+        conversation_id: str,
+        *,
+        caller: str = "",
+        agent: str = "",
+        state: Mapping[str, JsonValue] | None = None,
+        on_state: Callable[[JsonObject], None] = lambda _: None,
+    ) -> CallTools:
+        """What a bridge runs the tools of its call with.
+
+        Args:
+            conversation_id: AudioCodes' id of the call.
+            caller: The caller's number.
+            agent: The agent's name.
+            state: What tools have kept so far.
+            on_state: Called with all that they keep after each change, by the event loop.
+        """
+        loop = asyncio.get_running_loop()
+
+        def changed(values: JsonObject) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the call is long over
+                loop.call_soon_threadsafe(on_state, values)
+
+        context = ToolContext(
+            conversation_id=conversation_id,
+            caller=caller,
+            agent=agent,
+            state=CallState(state, changed),
+        )
+        return CallTools(self.by_name, context=context, place=self.place, meter=self.meter)
+
+
+@dataclass(slots=True)
+class _Declared:
+    """What one agent's file declares."""
+
+    tools: dict[str, Tool] = field(default_factory=dict)
+    servers: list[McpConnection] = field(default_factory=list)
+
+    def add(self, tools: Sequence[Tool]) -> None:
+        """Enter tools. Raises `ConfigError` if there is one of the name."""
+        for tool in tools:
+            if tool.spec.name in self.tools:
+                raise ConfigError(f"there is another tool named {tool.spec.name}")
+            self.tools[tool.spec.name] = tool
+
+    def now(self) -> dict[str, Tool]:
+        """Every tool; those of a server get its name before theirs where that is not the only one."""
+        listed = [(server.name, tool) for server in self.servers for tool in server.tools]
+        names = Counter([*self.tools, *(tool.spec.name for _, tool in listed)])
+        tools = dict(self.tools)
+        for server, tool in listed:
+            name = tool.spec.name
+            if names[name] > 1:
+                name = f"{server}_{name}"[:64]
+            spec = tool.spec.model_copy(update={"name": name})
+            tools.setdefault(name, replace(tool, spec=spec))
+        return tools
+
+
+class Toolbox:
+    """All tools of a process.
+
+    Args:
+        agents: What each agent's file declares, by the agent's name.
+        meter: Counts.
+        environ: What `${NAME}` is taken from.
+        place: Where users' functions run; threads without.
+
+    Raises:
+        ConfigError: As `check_tools`.
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, Sequence[AgentTool]],
+        *,
+        meter: ToolMeter | None = None,
+        environ: Mapping[str, str] = os.environ,
+        place: Place | None = None,
+    ) -> None:
+        self._meter = meter or NoMeter()
+        self._workshop = Workshop(self._meter.tool_threads_abandoned)
+        self._place = place or self._workshop
+        self._building = _Building(environ)
+        self._agents = {name: self._building.build(tools) for name, tools in agents.items()}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Connect to the MCP servers, and wait until each has listed its tools or could not; bounded."""
+        servers = self._building.servers.values()
+        if self._building.http is not None:
+            self._building.http.warm_up()
+        if not servers:
+            return
+        self._tasks = await asyncio.TaskGroup().__aenter__()
+        self._keepers = [self._tasks.create_task(server.run()) for server in servers]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_S):
+                for server in servers:
+                    await server.tried()
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        if self._tasks is not None:
+            await self._tasks.__aexit__(None, None, None)
+        if self._building.http is not None:
+            await self._building.http.close()
+        self._workshop.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def of(self, agent: str) -> AgentTools:
+        """The tools of the agent of that name, as they are now; none where there is no such agent."""
+        declared = self._agents.get(agent, _Declared())
+        return AgentTools(declared.now(), self._place, self._meter)
+
+
+def check_tools(declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ) -> None:
+    """See that what an agent's file declares can work, as far as that shows without connecting to anything.
+
+    Raises:
+        ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
+            installed, two tools have one name; names the key.
+    """
+    _Building(environ).build(declared)
+
+
+class _Building:
+    """Makes tools of declarations. Agents that declare the same server share it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.http: HttpClient | None = None
+        self.servers: dict[str, McpConnection] = {}
+
+    def build(self, declarations: Sequence[AgentTool]) -> _Declared:
+        built = _Declared()
+        for i, declared in enumerate(declarations):
+            with at_key(f"tools.{i}"):
+                match declared:
+                    case PythonTools():
+                        built.add(_of_module(declared))
+                    case HttpTool():
+                        self.http = self.http or HttpClient()
+                        built.add([http_tool(declared, self._environ, self.http)])
+                    case McpServer():
+                        built.servers.append(self._server(declared))
+        return built
+
+    def _server(self, declared: McpServer) -> McpConnection:
+        key = declared.model_dump_json()
+        if key not in self.servers:
+            self.servers[key] = McpConnection(declared, self._environ)
+        return self.servers[key]
+
+
+def _of_module(declared: PythonTools) -> list[Tool]:
+    with at_key("module"):
+        module = load_module(declared.module)
+        registries = [item for item in vars(module).values() if isinstance(item, ToolRegistry)]
+        tools = {id(tool): tool for registry in registries for tool in registry.tools}
+        if not tools:
+            raise ConfigError(f"{declared.module}: has no function that a ToolRegistry decorates")
+    names = {tool.spec.name for tool in tools.values()}
+    for name in declared.only:
+        if name not in names:
+            raise ConfigError(f"only: there is no {name}; there are {', '.join(sorted(names))}")
+    return [t for t in tools.values() if not declared.only or t.spec.name in declared.only]

@@ -1,0 +1,316 @@
+"""A call that changes its websocket: the shell's part of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from opusagent.audiocodes.peer_events import Accepted, PlayChunk, PlayStarted
+from opusagent.call.events import Drain, EndedBy, Report
+from opusagent.errors import LocalProtocolError
+from tests.bridges.rig import Line, Services, new_line, one_turn_of_the_loop, pass_time
+from tests.call.driver import PLAN, frame_numbers
+from tests.virtual_time import run
+
+PATIENT = replace(PLAN, resume_grace_s=60.0)
+
+
+class StuckSocket:
+    """A websocket whose peer is gone without a word: it takes everything and gives nothing."""
+
+    def __init__(self, *first: str) -> None:
+        self._first = list(first)
+        self.sent: list[str] = []
+        self.closed_with: tuple[int, str] | None = None
+        self._never = asyncio.Event()
+
+    async def recv(self) -> str | bytes | None:
+        if self._first:
+            return self._first.pop(0)
+        await self._never.wait()
+        return None
+
+    async def send(self, text: str) -> None:
+        self.sent.append(text)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        self.closed_with = (code, reason)
+        await pass_time(3.0)
+
+
+class BlockedSocket(StuckSocket):
+    """One that does not even take anything."""
+
+    async def send(self, text: str) -> None:
+        self.sent.append(text)
+        await self._never.wait()
+
+
+async def over(line: Line, services: Services, call: asyncio.Task[object]) -> None:
+    await line.hang_up()
+    await call
+    await services.all_over()
+
+
+def frames_of(services: Services) -> list[list[int]]:
+    """The caller's frames on each stream."""
+    return [frame_numbers(bytes(peer.record.audio)) for peer in services.peers]
+
+
+def test_a_call_goes_on_on_another_websocket_and_no_frame_is_lost() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            sent = await line.quiet(0.5)
+            sent += await line.talk(1.0)
+            await one_turn_of_the_loop()
+            line.phone.abort()
+            await pass_time(2.0)
+            attached = line.resume(tasks)
+            await pass_time(0.01)
+            assert isinstance(line.heard[-1][1], Accepted)
+            sent += await line.talk(1.0)
+            sent += await line.quiet(5.0)
+            assert not attached.done()
+            assert line.bot_audio_s > 0.3
+            await over(line, services, call)
+            assert attached.done()
+            assert call.result().by is EndedBy.CALLER
+        assert frames_of(services) == [sent]
+
+    run(main())
+
+
+def test_the_bot_goes_on_in_the_middle_of_its_answer() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            await line.quiet(0.5)
+            await line.talk(1.0)
+            while not any(isinstance(event, PlayChunk) for _, event in line.heard):
+                await line.quiet(0.02)
+            before = line.bot_audio_s
+            line.phone.abort()
+            await pass_time(1.5)
+            _ = line.resume(tasks)
+            await pass_time(3.0)
+            ids = [e.stream_id for _, e in line.heard if isinstance(e, PlayStarted)]
+            assert ids == ["1", "2"]
+            assert 0 < before < line.bot_audio_s
+            # "Hello." and "How can I help?", a tenth of a second a word
+            assert line.bot_audio_s == pytest.approx(0.5)
+            await over(line, services, call)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [StuckSocket, BlockedSocket])
+def test_a_websocket_that_seems_open_loses_to_the_new_one(kind: type[StuckSocket]) -> None:
+    async def main() -> None:
+        services = Services()
+        probe = new_line(services, plan=PATIENT)
+        probe.peer.initiate("c-1")
+        old = kind(*probe.peer.texts_to_send())
+        line = new_line(services, plan=PATIENT, caller=old)
+        line.peer.initiate("c-1")
+        line.peer.texts_to_send()
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            await pass_time(1.0)
+            assert old.sent
+            told = len(old.sent)
+            began = asyncio.get_running_loop().time()
+            _ = line.resume(tasks)
+            await one_turn_of_the_loop()
+            await pass_time(0.001)
+            assert asyncio.get_running_loop().time() - began < 0.01
+            assert isinstance(line.heard[0][1], Accepted)
+            assert old.closed_with == (1000, "resumed on another socket")
+            frames = await line.talk(1.0)
+            await line.quiet(4.0)
+            assert len(old.sent) == told
+            await over(line, services, call)
+        assert frames[0] in frames_of(services)[0]
+
+    run(main())
+
+
+def test_what_the_old_websocket_still_says_is_not_heard() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            await line.quiet(0.2)
+            old = line.phone
+            _ = line.resume(tasks)
+            await one_turn_of_the_loop()
+            await old.close()  # its end is no loss of the call
+            await line.quiet(1.0)
+            assert not call.done()
+            assert [r for r in line.reports if r.event == "caller lost"] != []
+            assert sum(r.event == "caller lost" for r in line.reports) == 1
+            await over(line, services, call)
+
+    run(main())
+
+
+def test_texts_that_waited_for_the_old_websocket_do_not_reach_the_new_one() -> None:
+    async def main() -> None:
+        services = Services()
+        probe = new_line(services, plan=PATIENT)
+        probe.peer.initiate("c-1")
+        old = BlockedSocket(*probe.peer.texts_to_send())
+        line = new_line(services, plan=PATIENT, caller=old)
+        line.peer.initiate("c-1")
+        line.peer.texts_to_send()
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            await pass_time(2.5)  # accepted, and configured: both wait
+            _ = line.resume(tasks)
+            await pass_time(0.1)
+            assert [type(event) for _, event in line.heard] == [Accepted]
+            await over(line, services, call)
+
+    run(main())
+
+
+def test_each_websocket_is_let_go_when_the_next_one_takes_over() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            first = line.resume(tasks)
+            await pass_time(0.1)
+            second = line.resume(tasks)
+            await pass_time(0.1)
+            assert first.done()
+            assert not second.done()
+            await over(line, services, call)
+            assert second.done()
+
+    run(main())
+
+
+def test_a_call_that_is_over_takes_no_other_websocket() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            assert not line.bridge.is_over
+            await over(line, services, call)
+            assert line.bridge.is_over
+            await line.resume(tasks)
+            line.phone.abort()
+
+    run(main())
+
+
+def test_a_bug_on_the_way_back_ends_that_call_and_nobody_elses() -> None:
+    async def main() -> None:
+        services = Services()
+
+        def broken(report: Report) -> None:
+            if report.event == "session resumed":
+                raise LocalProtocolError("a bug")
+
+        line = new_line(services, plan=PATIENT, report=broken)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(_bug_of(line))
+            tasks.create_task(line.listen())
+            await line.dial()
+            await line.quiet(0.1)
+            await line.resume(tasks)  # as a server that serves a socket
+            assert isinstance(await call, LocalProtocolError)
+        await services.all_over()
+
+    run(main())
+
+
+def test_a_bug_in_what_others_tell_the_call_does_not_reach_them() -> None:
+    async def main() -> None:
+        services = Services()
+
+        def broken(report: Report) -> None:
+            if report.event == "transcript":
+                raise LocalProtocolError("a bug")
+
+        line = new_line(services, plan=PATIENT, report=broken)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(_bug_of(line))
+            tasks.create_task(line.listen())
+            await line.dial()
+            line.bridge.step(Drain())  # as a server that goes through its calls
+            assert isinstance(await call, LocalProtocolError)
+        await services.all_over()
+
+    run(main())
+
+
+async def _bug_of(line: Line) -> BaseException | None:
+    try:
+        await line.bridge.run()
+    except ExceptionGroup as group:
+        return group.exceptions[0]
+    return None
+
+
+def test_a_websocket_is_closed_only_after_the_last_state_was_stored() -> None:
+    async def main() -> None:
+        services = Services()
+        stored = asyncio.Event()
+
+        async def saved() -> None:
+            await stored.wait()
+
+        line = new_line(services, plan=PATIENT, saved=saved)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            line.bridge.step(Drain())
+            await pass_time(0.4)
+            assert line.phone.closed_with is None
+            stored.set()
+            await pass_time(0.01)
+            assert line.phone.closed_with == (1012, "service restart")
+            await call
+        await services.all_over()
+
+    run(main())
+
+
+def test_a_caller_who_does_not_come_back_leaves_nothing() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            tasks.create_task(line.listen())
+            await line.dial()
+            line.phone.abort()
+            await pass_time(59.0)
+            assert not call.done()
+            assert (await call).by is EndedBy.SOCKET
+        await services.all_over()
+        assert all(end.is_closed for end in services.streams)
+
+    run(main())

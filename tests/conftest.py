@@ -1,0 +1,8 @@
+"""The same examples on every machine and in every run: what fails once fails again."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("steady", derandomize=True, database=None)
+settings.load_profile("steady")

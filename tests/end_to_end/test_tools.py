@@ -1,0 +1,77 @@
+"""Tools of an agent's file, asked for by the model over the real wires."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opusagent.agents import load_agent
+from opusagent.simulators.caller_script import WaitForBot
+from opusagent.sonic.peer_brain import ToolAsk
+from tests.end_to_end.rig import Line, ToneBrain, run, say
+
+MODULE = '''
+import time
+
+from opusagent.tools import ToolContext, ToolRegistry
+
+registry = ToolRegistry()
+
+
+@registry.tool()
+def look_up(order_id: str, context: ToolContext) -> dict[str, str]:
+    """Look an order up.
+
+    Args:
+        order_id: Its number.
+    """
+    return {"order": order_id, "call": context.conversation_id, "agent": context.agent}
+
+
+@registry.tool(timeout_s=0.2)
+def sleeps() -> None:
+    """Take too long."""
+    time.sleep(1)
+
+
+@registry.tool()
+async def breaks() -> None:
+    """Break."""
+    raise RuntimeError("the caller said 4711")
+'''
+
+
+def test_tools_are_told_to_the_model_run_and_answered_once_each(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE, encoding="utf-8")
+    file = tmp_path / "default.toml"
+    file.write_text(
+        'system_prompt = "x"\n[[tools]]\ntype = "python"\nmodule = "mine.py"\n', encoding="utf-8"
+    )
+
+    async def main(line: Line) -> None:
+        caller = line.caller(conversation_id="c-1")
+        record = await caller.run([say(), WaitForBot(quiet_s=0.1, timeout_s=6)])
+        assert record.in_vain == []
+        stream = line.stream(1)
+        assert stream.prompt is not None
+        assert stream.prompt.tool_configuration is not None
+        told = [tool.tool_spec for tool in stream.prompt.tool_configuration.tools]
+        assert [spec.name for spec in told] == ["look_up", "sleeps", "breaks"]
+        assert "Its number." in told[0].input_schema.text
+        results = {result.value.name: result.value.result for result in stream.tool_results}
+        assert len(stream.tool_results) == 4
+        assert results["look_up"] == {"order": "A1", "call": "c-1", "agent": "default"}
+        assert results["sleeps"] == {"error": "sleeps did not answer within 0.2 seconds"}
+        assert results["breaks"] == {"error": "breaks failed"}
+        assert "no tool named other" in str(results["other"]["error"])
+        assert [failed["tool"] for failed in line.logged("tool failed")] == ["breaks"]
+        assert "4711" not in line.log.getvalue()
+        counts = line.metrics.snapshot()["tool_seconds_count"]
+        assert counts == {"done": 1, "late": 1, "failed": 1}
+
+    tools = (
+        ToolAsk("look_up", {"order_id": "A1"}),
+        ToolAsk("sleeps", {}),
+        ToolAsk("breaks", {}),
+        ToolAsk("other", {}),
+    )
+    run(main, agent=load_agent(file), brain=lambda: ToneBrain(tools=tools))

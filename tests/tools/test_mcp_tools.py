@@ -1,0 +1,325 @@
+"""MCP: reconnecting in virtual time with the server in memory, and both transports for real."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, override
+
+import mcp
+import pytest
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+
+from opusagent.errors import ConfigError
+from opusagent.models.agent import McpServer
+from opusagent.tools.mcp_tools import FIRST_PAUSE_S, LIST_EVERY_S, LONGEST_PAUSE_S, McpConnection
+from tests import virtual_time
+from tests.tools.mcp_server import server as tiny
+from tests.tools.rig import asks, eventually, of_call, pass_time
+
+SERVER = Path(__file__).parent / "mcp_server.py"
+ALL = ["add", "environment", "fails", "hangs", "dies", "long"]
+
+
+def names(connection: McpConnection) -> list[str]:
+    return [tool.spec.name for tool in connection.tools]
+
+
+def declared(**more: Any) -> McpServer:
+    return McpServer.model_validate(
+        {"type": "mcp", "name": "tiny", "command": [sys.executable, str(SERVER)]} | more
+    )
+
+
+async def call(connection: McpConnection, name: str, arguments: str = "{}") -> dict[str, object]:
+    return dict(await of_call(connection.tools)(asks(name, arguments)))
+
+
+# In memory
+
+
+class Line:
+    """Connects to a server in memory, unless it is cut."""
+
+    def __init__(self, server: MCPServer) -> None:
+        self.server = server
+        self.is_cut = False
+        self.tries: list[float] = []
+        self.open: list[asyncio.Event] = []
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[mcp.Client]:
+        self.tries.append(asyncio.get_running_loop().time())
+        if self.is_cut:
+            raise ConnectionRefusedError(111, "Connection refused")
+        async with mcp.Client(self.server, cache=None) as client:
+            yield client
+
+
+def in_memory(
+    main: Callable[[McpConnection, Line], Coroutine[Any, Any, None]],
+    *,
+    server: MCPServer = tiny,
+    cut: bool = False,
+    **more: Any,
+) -> None:
+    async def whole() -> None:
+        line = Line(server)
+        line.is_cut = cut
+        connection = McpConnection(declared(**more), {}, line.connect)
+        task = asyncio.get_running_loop().create_task(connection.run())
+        try:
+            await connection.tried()
+            await main(connection, line)
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    virtual_time.run(whole())
+
+
+def test_the_tools_of_a_server_are_listed_with_what_it_says_of_them() -> None:
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert names(connection) == ALL
+        spec = connection.tools[0].spec
+        assert (spec.description, spec.repeatable) == ("Add two numbers.", False)
+        properties = spec.input_schema["properties"]
+        assert isinstance(properties, dict)
+        assert list(properties) == ["a", "b"]
+
+    in_memory(main)
+
+
+def test_only_the_tools_that_are_wanted_are_taken() -> None:
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert [(t.spec.name, t.spec.repeatable, t.timeout_s) for t in connection.tools] == [
+            ("add", True, 3)
+        ]
+
+    in_memory(main, only=["add", "other"], repeatable=["add"], timeout_s=3)
+
+
+def test_a_call_is_answered_or_refused_in_words() -> None:
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "add", '{"a": 1, "b": 2}') == {"result": 3}
+        assert "the shop is closed" in str((await call(connection, "fails"))["error"])
+        assert "error" in await call(connection, "add", '{"a": "many", "b": 1}')
+        assert "shortened" in await call(connection, "long")
+
+    in_memory(main)
+
+
+def test_a_tool_that_hangs_is_given_up_and_the_others_go_on() -> None:
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "hangs") == {
+            "error": "hangs did not answer within 10 seconds"
+        }
+        assert await call(connection, "add", '{"a": 1, "b": 2}') == {"result": 3}
+
+    in_memory(main)
+
+
+def test_a_server_that_is_away_is_asked_again_and_again_ever_more_seldom() -> None:
+    async def main(connection: McpConnection, line: Line) -> None:
+        assert connection.tools == ()
+        await pass_time(200)
+        pauses = [b - a for a, b in zip(line.tries, line.tries[1:], strict=False)]
+        assert pauses[:3] == pytest.approx([FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S])
+        assert pauses[-1] == pytest.approx(LONGEST_PAUSE_S)
+        line.is_cut = False
+        await pass_time(LONGEST_PAUSE_S)
+        assert names(connection) == ALL
+
+    in_memory(main, cut=True)
+
+
+def test_tools_are_listed_anew_from_time_to_time() -> None:
+    server = MCPServer("changing")
+
+    @server.tool()
+    async def first() -> None:
+        """One."""
+
+    async def main(connection: McpConnection, line: Line) -> None:
+        assert names(connection) == ["first"]
+
+        @server.tool()
+        async def second() -> None:
+            """Two."""
+
+        await pass_time(LIST_EVERY_S + 1)
+        assert names(connection) == ["first", "second"]
+        assert len(line.tries) == 1
+
+    in_memory(main, server=server)
+
+
+def test_a_call_that_fails_as_lost_connections_do_makes_the_server_be_asked_at_once() -> None:
+    server = MCPServer("broken")
+
+    @server.tool()
+    async def breaks() -> None:
+        """Break."""
+        server.add_tool(breaks, name="more")
+        raise mcp.MCPError(-32603, "the caller said 4711")
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "breaks") == {"error": "breaks is not available now"}
+        await pass_time(1)
+        assert names(connection) == ["breaks", "more"]
+
+    in_memory(main, server=server)
+
+
+def test_names_that_the_model_could_not_use_are_changed() -> None:
+    server = MCPServer("dots")
+
+    @server.tool(name="shop.find_order")
+    async def find() -> str:
+        """Find."""
+        return "yes"
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert names(connection) == ["shop_find_order"]
+        assert await call(connection, "shop_find_order") == {"result": "yes"}
+
+    in_memory(main, server=server)
+
+
+# For real
+
+
+def for_real(
+    main: Callable[[McpConnection], Awaitable[None]],
+    what: McpServer,
+    environ: dict[str, str] | None = None,
+) -> None:
+    async def whole() -> None:
+        connection = McpConnection(what, environ or {})
+        task = asyncio.get_running_loop().create_task(connection.run())
+        try:
+            async with asyncio.timeout(60):
+                await connection.tried()
+                await main(connection)
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    asyncio.run(whole())
+
+
+@pytest.mark.integration
+def test_a_command_is_run_in_its_folder_with_its_environment_and_again_when_it_has_died(
+    tmp_path: Path,
+) -> None:
+    async def main(connection: McpConnection) -> None:
+        assert names(connection) == ALL
+        assert await call(connection, "add", '{"a": 1, "b": 2}') == {"result": 3}
+        assert await call(connection, "environment", '{"name": "TOKEN"}') == {
+            "value": "s3cret",
+            "folder": str(tmp_path),
+        }
+        other = await call(connection, "environment", '{"name": "OTHER"}')
+        assert other["value"] is None  # the rest of the environment is none of its business
+        assert await call(connection, "dies") == {"error": "dies is not available now"}
+        assert names(connection) == ALL  # a call that goes on has been told of them
+        assert "error" in await call(connection, "add", '{"a": 1, "b": 2}')
+
+        async def again() -> None:
+            while await call(connection, "add", '{"a": 2, "b": 2}') != {"result": 4}:
+                await pass_time(0.1)
+
+        await again()
+
+    what = declared(folder=str(tmp_path), env={"TOKEN": "${SECRET}"})
+    for_real(main, what, {"SECRET": "s3cret", "OTHER": "x"})
+
+
+@pytest.mark.integration
+def test_a_command_that_cannot_be_run_leaves_no_tools(capfd: pytest.CaptureFixture[str]) -> None:
+    async def main(connection: McpConnection) -> None:
+        assert connection.tools == ()
+
+    for_real(main, declared(command=["/no/such/command"]))
+    assert "No such file" in capfd.readouterr().out
+
+
+class _Web(uvicorn.Server):
+    """Leaves signals alone."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def http_server(port: int = 0) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        tiny.streamable_http_app(), port=port, log_level="critical", lifespan="on"
+    )
+    web = _Web(config)
+    task = asyncio.get_running_loop().create_task(web.serve())
+    assert await eventually(lambda: web.started)
+    try:
+        yield web.servers[0].sockets[0].getsockname()[1]
+    finally:
+        web.should_exit = True
+        web.force_exit = True
+        await task
+
+
+@pytest.mark.integration
+def test_a_server_over_http_is_called_and_found_again_after_it_was_away() -> None:
+    async def main() -> None:
+        async with http_server() as port:
+            what = declared(
+                url=f"http://127.0.0.1:{port}/mcp", command=[], headers={"X-Key": "${KEY}"}
+            )
+            connection = McpConnection(what, {"KEY": "k"})
+            task = asyncio.get_running_loop().create_task(connection.run())
+            await connection.tried()
+            assert names(connection) == ALL
+            assert await call(connection, "add", '{"a": 1, "b": 2}') == {"result": 3}
+            assert "the shop is closed" in str((await call(connection, "fails"))["error"])
+        assert "error" in await call(connection, "add", '{"a": 1, "b": 2}')
+        async with http_server(port):
+            while await call(connection, "add", '{"a": 2, "b": 2}') != {"result": 4}:
+                await pass_time(0.1)
+            task.cancel()
+            await asyncio.wait((task,))
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await main()
+
+    asyncio.run(bounded())
+
+
+# Declarations
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"env": {"A": "${NONE}"}}, "env: A: ${NONE} is not set"),
+        ({"command": [], "url": "${NONE}"}, "url: ${NONE} is not set"),
+        ({"command": [], "url": "http://x", "headers": {"A": "${NONE}"}}, "headers: A: ${NONE}"),
+    ],
+)
+def test_a_variable_that_is_missing_is_named(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        McpConnection(declared(**more), {})
+    assert words in str(caught.value)
+
+
+def test_without_the_package_mcp_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(ConfigError, match=r"pip install 'opusagent\[tools\]'"):
+        McpConnection(declared(), {})

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import JsonValue, TypeAdapter
+
+from opusagent.errors import ConfigError
+from opusagent.models.agent import AgentTool
+from opusagent.tools.toolbox import Toolbox, check_tools
+from tests import virtual_time
+from tests.tools.rig import Here, asks, eventually
+
+DECLARED: TypeAdapter[list[AgentTool]] = TypeAdapter(list[AgentTool])
+SERVER = Path(__file__).parent / "mcp_server.py"
+
+MODULE = '''
+from opusagent.tools import ToolContext, ToolRegistry
+
+registry = ToolRegistry()
+
+
+@registry.tool()
+def remember(what: str, context: ToolContext) -> str:
+    """Remember something."""
+    before = context.state.get("what", "nothing")
+    context.state.set("what", what)
+    return f"{context.agent} knew {before}"
+
+
+@registry.tool(repeatable=True)
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+'''
+HTTP = {"type": "http", "name": "look", "description": "Look.", "url": "http://127.0.0.1:9/"}
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "mine.py"
+    path.write_text(MODULE, encoding="utf-8")
+    return {"type": "python", "module": str(path)}
+
+
+def of(*declared: dict[str, Any]) -> Sequence[AgentTool]:
+    return DECLARED.validate_python(declared)
+
+
+def names(toolbox: Toolbox, agent: str) -> list[str]:
+    return [spec.name for spec in toolbox.of(agent).specs]
+
+
+def test_each_agent_has_the_tools_of_its_file(module: dict[str, Any]) -> None:
+    toolbox = Toolbox({"a": of(module, HTTP), "b": of(module | {"only": ["add"]}), "c": ()})
+    assert names(toolbox, "a") == ["remember", "add", "look"]
+    assert names(toolbox, "b") == ["add"]
+    assert names(toolbox, "c") == names(toolbox, "unknown") == []
+    assert [spec.repeatable for spec in toolbox.of("a").specs] == [False, True, False]
+
+
+def test_tools_of_a_call_keep_state_and_say_so_on_the_loop(module: dict[str, Any]) -> None:
+    told: list[dict[str, JsonValue]] = []
+
+    async def main() -> None:
+        async with Toolbox({"bank": of(module)}, place=Here()) as toolbox:
+            call = toolbox.of("bank").for_call(
+                "c1", agent="bank", state={"what": "a name"}, on_state=told.append
+            )
+            assert await call(asks("remember", '{"what": "a PIN"}')) == {
+                "result": "bank knew a name"
+            }
+            assert await call(asks("remember", '{"what": "more"}')) == {"result": "bank knew a PIN"}
+            other = toolbox.of("bank").for_call("c2", agent="bank")
+            assert await other(asks("remember", '{"what": "x"}')) == {"result": "bank knew nothing"}
+            await asyncio.wait_for(_turn(), 1)
+
+    virtual_time.run(main())
+    assert told == [{"what": "a PIN"}, {"what": "more"}]
+
+
+async def _turn() -> None:
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_result, None)
+    await future
+
+
+def test_state_set_in_a_thread_is_told_on_the_loop_of_the_call(module: dict[str, Any]) -> None:
+    loops: list[object] = []
+
+    async def main() -> None:
+        async with Toolbox({"bank": of(module)}) as toolbox:
+            call = toolbox.of("bank").for_call(
+                "c1", on_state=lambda _: loops.append(asyncio.get_running_loop())
+            )
+            await call(asks("remember", '{"what": "x"}'))
+            assert await eventually(lambda: loops == [asyncio.get_running_loop()])
+
+    asyncio.run(main())
+
+
+def test_what_cannot_work_is_refused_with_its_key(module: dict[str, Any], tmp_path: Path) -> None:
+    empty = tmp_path / "empty.py"
+    empty.touch()
+    for declared, words in (
+        ([HTTP, HTTP], "tools.1: there is another tool named look"),
+        ([module, HTTP | {"name": "add"}], "tools.1: there is another tool named add"),
+        ([module | {"only": ["sub"]}], "tools.0: only: there is no sub; there are add, remember"),
+        ([{"type": "python", "module": "no.such"}], "tools.0: module: no.such: cannot be loaded"),
+        ([{"type": "python", "module": str(empty)}], "has no function that a ToolRegistry"),
+        ([HTTP | {"headers": {"A": "${B}"}}], "tools.0: headers: A: ${B} is not set"),
+        (
+            [{"type": "mcp", "name": "m", "url": "https://x", "headers": {"A": "${B}"}}],
+            "tools.0: headers: A: ${B} is not set",
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            check_tools(of(*declared), {})
+        assert words in str(caught.value)
+
+
+@pytest.mark.integration
+def test_tools_of_servers_are_shared_and_get_their_names_where_there_are_others(
+    module: dict[str, Any],
+) -> None:
+    tiny = {
+        "type": "mcp",
+        "name": "tiny",
+        "command": [sys.executable, str(SERVER)],
+        "only": ["add", "fails"],
+    }
+    away = {"type": "mcp", "name": "away", "command": ["/no/such/command"]}
+
+    async def main() -> None:
+        async with Toolbox({"a": of(module, tiny, away), "b": of(tiny)}) as toolbox:
+            assert names(toolbox, "a") == ["remember", "add", "tiny_add", "fails"]
+            assert names(toolbox, "b") == ["add", "fails"]
+            call = toolbox.of("a").for_call("c1")
+            given = '{"a": 1, "b": 2}'
+            assert await call(asks("add", given)) == {"result": 3}
+            assert await call(asks("tiny_add", given)) == {"result": 3}
+            assert "closed" in str((await call(asks("fails")))["error"])
+
+    asyncio.run(main())
+
+
+@pytest.mark.integration
+def test_packages_of_the_extra_are_loaded_only_where_tools_need_them(
+    module: dict[str, Any],
+) -> None:
+    code = f"""
+import sys
+import opusagent.server
+from opusagent.models.agent import PythonTools
+from opusagent.tools.toolbox import Toolbox
+Toolbox({{"a": [PythonTools(type="python", module={module["module"]!r})]}})
+print(sorted({{"httpx", "httpx2", "mcp"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
