@@ -105,8 +105,10 @@ class Stage:
             if self._setup.store:
                 environ |= await self._start_store(starting)
             environ |= self._setup.environ
-            for number in range(1, self._setup.bridges + 1):
-                await self._start_bridge(starting, number, environ)
+            numbers = range(1, self._setup.bridges + 1)
+            children = [await self._start_bridge(starting, number, environ) for number in numbers]
+            for child in children:  # side by side: a start is mostly imports
+                self.bridges.append(Bridge(child, (await child.ready()).split()[1]))
             self._processes = starting.pop_all()
         return self
 
@@ -139,7 +141,7 @@ class Stage:
 
     async def _start_bridge(
         self, starting: AsyncExitStack, number: int, environ: dict[str, str]
-    ) -> None:
+    ) -> Child:
         name = self._name_of(number)
         self._say(f"starting {name}")
         config = self._folder / "bridge.toml"
@@ -151,8 +153,7 @@ class Stage:
             hide=SETTINGS,
             log=lambda line: self._take(line, number),
         )
-        await self._start(starting, name, child)
-        self.bridges.append(Bridge(child, (await child.ready()).split()[1]))
+        return await self._start(starting, name, child)
 
     def _name_of(self, number: int) -> str:
         return "the bridge" if self._setup.bridges == 1 else f"bridge {number}"
