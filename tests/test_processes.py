@@ -38,8 +38,9 @@ def test_a_process_that_ends_before_it_is_ready_has_failed() -> None:
 def test_a_process_can_be_ended_as_a_crash_would_end_it() -> None:
     async def main() -> int | None:
         async with Child("http.server", "--bind", "127.0.0.1", "0") as child:
-            await child.kill()
-            await child.kill()  # it is gone already
+            child.kill()
+            await child.gone()
+            child.kill()  # it is gone already
         return child.returncode
 
     assert asyncio.run(main()) == -9
