@@ -84,7 +84,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
             return Store(name, lambda: FileSessionStorage(tmp_path, codec=sealed))
         case kind:
             url = request.getfixturevalue(kind)
-            return Store(name, lambda: RedisSessionStorage(url, prefix, codec=sealed))
+            return Store(
+                name, lambda: RedisSessionStorage(url, prefix, codec=sealed, timeout_s=10.0)
+            )
 
 
 def test_what_is_stored_is_retrieved_as_it_was(store: Store) -> None:

@@ -318,7 +318,7 @@ def test_a_tool_that_runs_at_the_deadline_gives_its_result_to_the_next_stream_as
         assert '"turn": "1/1"' in typed
         assert len(record.played) == 2
 
-    asking(check, audio_start_timeout_seconds=2.2)
+    asking(check, audio_start_timeout_seconds=2.9)
 
 
 def test_a_tool_that_is_done_before_the_deadline_is_waited_for() -> None:
