@@ -38,6 +38,7 @@ from tests.call.driver import (
     CallDriver,
     Service,
     bot_pcm,
+    caller_frame,
 )
 
 OVERLAP_FRAMES = 100
@@ -85,6 +86,7 @@ class Life:
     head_at: float | None = None
     live_at: float | None = None
     fed_at: float = 0.0
+    n_typed: int = 0
 
 
 @dataclass
@@ -121,11 +123,20 @@ TIMES = {Debt.OWED: {1}, Debt.PERHAPS: {0, 1}, Debt.PAID: {0}}
 """How often a result may be given to a stream when that goes live."""
 
 
+def values_in(pcm: bytes) -> dict[int, int]:
+    """How many samples have which value, in the order of their first."""
+    samples = memoryview(pcm).cast("h")
+    if samples and pcm == pcm[:2] * len(samples):
+        return {samples[0]: len(samples)}
+    return Counter(samples)
+
+
 @dataclass
 class WatchedCall(CallDriver):
     """A call under the laws."""
 
     fate: Fate = field(default_factory=Fate)
+    grain: int = 1
     lives: dict[StreamId, Life] = field(default_factory=dict)
     switched: list[StreamId] = field(default_factory=list)
     blocks: dict[int, Block] = field(default_factory=dict)
@@ -233,6 +244,17 @@ class WatchedCall(CallDriver):
         told_nothing = (life for life in self._open.values() if life.live_at is None)
         return next((life.service for life in told_nothing), None)
 
+    @property
+    def deadline_in_s(self) -> float:
+        """How long the live stream may still wait for a good moment; its credentials apart."""
+        head_at = None if self.live_id is None else self.lives[self.live_id].head_at
+        if head_at is None:
+            return 0.0
+        policy = self.plan.continuation
+        spread_s = self.random() * 0.1 * (policy.limit_s - policy.transition_threshold_s)
+        forced_s = policy.transition_threshold_s + spread_s + policy.audio_start_timeout_s
+        return head_at + min(forced_s, policy.last_s) - self.now
+
     def past(self, age: int) -> Service | None:
         """A stream that was replaced and may still have something to say."""
         past = [self.services[stream] for stream in self.switched[:-1]]
@@ -270,22 +292,31 @@ class WatchedCall(CallDriver):
         self.listens()
 
     def frame(self, *, loud: bool) -> int:
+        return self.frames(1, loud=loud)
+
+    def frames(self, n: int, *, loud: bool) -> int:
+        """Frames that come as one message; returns the number of the last."""
         before = self._loud[-1] if self._loud else 0
-        self._loud.append(before + 1 if loud else 0)
+        self._loud += range(before + 1, before + n + 1) if loud else [0] * n
         self._flowing = True
         heard_by = self.live_id
-        number = super().frame(loud=loud)
+        numbers = range(self._next_frame, self._next_frame + n)
+        self._next_frame += n
+        self.phone.chunk(b"".join(caller_frame(number, loud=loud) for number in numbers))
+        self.flush()
         if heard_by is not None:
-            assert self.services[heard_by].frames[-1:] == [number], "the live stream missed a frame"
-        return number
+            heard = self.services[heard_by].frames[-n:]
+            assert heard == list(numbers), "the live stream missed a frame"
+        return numbers[-1]
 
     def speaks_up(self, frames: int, quiet: int = 0) -> None:
-        """The caller speaks, long enough to be speech, and is quiet."""
-        for i in range(frames + quiet):
-            self.advance(FRAME_S)
-            if self.finished:
-                return
-            self.frame(loud=i < frames)
+        """The caller speaks, long enough to be speech, and is quiet: in messages of `grain` frames."""
+        for loud, n in ((True, frames), (False, quiet)):
+            for _ in range(-(-n // self.grain)):
+                self.advance(self.grain * FRAME_S)
+                if self.finished:
+                    return
+                self.frames(self.grain, loud=loud)
 
     # The model
 
@@ -419,7 +450,7 @@ class WatchedCall(CallDriver):
         """Frames below this number are done with, once the caller is understood or answered."""
         if not self._flowing or not any(self._loud[-HANG_FRAMES:]):
             return mark
-        return max(mark - OVERLAP_FRAMES - PREROLL_FRAMES, 0)
+        return max(mark - OVERLAP_FRAMES - PREROLL_FRAMES - 2 * self.grain, 0)
 
     def _answered(self, mark: int) -> None:
         self._done_mark = max(self._done_mark, self._sure_to(mark))
@@ -480,7 +511,7 @@ class WatchedCall(CallDriver):
     def _hear(self, event: PeerEvent) -> None:
         super()._hear(event)
         if isinstance(event, PlayChunk):
-            for value, n in Counter(memoryview(event.data).cast("h")).items():
+            for value, n in values_in(event.data).items():
                 if (block := self.blocks.get(value)) is not None:
                     self._check_what_is_heard(value, block)
                     self.played[value] += n
@@ -490,9 +521,10 @@ class WatchedCall(CallDriver):
     def _note_keys(self) -> None:
         """Keys that were typed are a turn of the caller."""
         for life in self._hearing:
-            for text in life.service.typed:
-                for keys in KEYS.findall(text):
-                    self.turns.setdefault(keys, Turn(frozenset(), answered=False))
+            typed = life.service.typed[life.n_typed :]
+            life.n_typed += len(typed)
+            for keys in KEYS.findall(" ".join(typed)):
+                self.turns.setdefault(keys, Turn(frozenset(), answered=False))
 
     # The laws
 
@@ -571,7 +603,7 @@ class WatchedCall(CallDriver):
         n = len(self._loud)
         assert all(a < b for a, b in pairwise(replay)), "out of order"
         speech_to = n - self._loud[-1] if n and self._loud[-1] < ONSET_FRAMES else n
-        kept_from = n - int(self.plan.audio_buffer_s / FRAME_S) + 1
+        kept_from = n - int(self.plan.audio_buffer_s / FRAME_S) + self.grain
         missing = {i for i in range(self._open_mark, speech_to) if self._loud[i]} - set(replay)
         assert all(i < kept_from for i in missing), f"{missing} not replayed"
         self._check_what_fell_out(missing)
@@ -598,7 +630,9 @@ class WatchedCall(CallDriver):
         while last < len(self._loud) and not self._loud[last]:
             last += 1
         kept = sum(first <= i < last for i in replay)
-        assert kept >= TAIL_FRAMES, "too little of a silence is left"
+        assert kept >= TAIL_FRAMES - ONSET_FRAMES - self.grain, (
+            f"{kept} frames of a silence are left"
+        )
 
     def _check_what_it_is_told(self, service: Service) -> None:
         told = " ".join(turn.text for turn in service.history)

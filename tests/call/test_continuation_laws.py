@@ -14,7 +14,7 @@ from opusagent.call.plan import CallPlan, ContinuationPolicy, Recording
 from opusagent.sonic.failures import OUR_CODES
 from opusagent.sonic.peer_faults import STREAM_FAULTS
 from opusagent.sonic.reader import StopReason
-from tests.call.driver import GREETING_AGENT, PLAN, SILENT_AGENT, Service, bot_pcm
+from tests.call.driver import FRAME_S, GREETING_AGENT, PLAN, SILENT_AGENT, Service, bot_pcm
 from tests.call.law_driver import Fate, WatchedCall
 
 SHORT = ContinuationPolicy(
@@ -59,6 +59,9 @@ plans = st.fixed_dictionaries(
         "deaf_s": st.sampled_from([0.0, 6.0]),
     }
 )
+grains = st.sampled_from([8, 8, 5, 1])
+"""Frames in a message: VoiceAI Connect was seen to send 160 ms, as tests like to send 20 ms."""
+
 fates = st.sampled_from(
     [
         Fate(),
@@ -89,9 +92,9 @@ class AnyContinuation(RuleBasedStateMachine):
         super().__init__()
         self.call = WatchedCall()
 
-    @initialize(plan=plans, chance=st.sampled_from([0.0, 0.5, 0.999]))
-    def a_call(self, plan: dict[str, Any], chance: float) -> None:
-        self.call = WatchedCall(plan=plan_of(**plan), random=lambda: chance)
+    @initialize(plan=plans, chance=st.sampled_from([0.0, 0.5, 0.999]), grain=grains)
+    def a_call(self, plan: dict[str, Any], chance: float, grain: int) -> None:
+        self.call = WatchedCall(plan=plan_of(**plan), random=lambda: chance, grain=grain)
         self.call.answer()
 
     def goes_on(self) -> bool:
@@ -124,6 +127,11 @@ class AnyContinuation(RuleBasedStateMachine):
     @rule(frames=st.integers(3, 150), quiet=st.integers(0, 60))
     def the_caller_speaks(self, frames: int, quiet: int) -> None:
         self.call.speaks_up(frames, quiet)
+
+    @precondition(listens)
+    @rule(early_s=st.sampled_from([1.0, 0.1, -0.1]))
+    def the_caller_speaks_until_the_deadline(self, early_s: float) -> None:
+        self.call.speaks_up(max(int((self.call.deadline_in_s - early_s) / FRAME_S), 3))
 
     @precondition(listens)
     @rule(frames=st.integers(1, 250))
@@ -174,6 +182,22 @@ class AnyContinuation(RuleBasedStateMachine):
     def the_model_answers(self, seconds: float) -> None:
         self.call.understands(self.call.live)
         self.the_model_speaks(old=False, seconds=seconds, end=StopReason.END_TURN)
+
+    @precondition(listens)
+    @rule(frames=st.integers(3, 100), seconds=sounds, heard_s=st.sampled_from([0.0, 0.5, 5.0]))
+    def a_turn_is_talked(self, frames: int, seconds: float, heard_s: float) -> None:
+        self.call.speaks_up(frames, 25)
+        if self.is_live():
+            self.the_model_answers(seconds)
+            self.call.advance(heard_s)
+
+    @precondition(is_live)
+    @rule(early_s=st.sampled_from([1.0, 0.1, -0.1]))
+    def the_bot_speaks_until_the_deadline(self, early_s: float) -> None:
+        until = self.call.now + self.call.deadline_in_s - early_s
+        while self.is_live() and (left_s := until - self.call.now) > 0:
+            self.the_model_speaks(old=False, seconds=4.0, end=None)
+            self.call.advance(min(left_s, 3.9))
 
     @precondition(is_draining)
     @rule(stop=st.sampled_from([StopReason.END_TURN, StopReason.INTERRUPTED]))
