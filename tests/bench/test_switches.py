@@ -206,8 +206,16 @@ def test_a_switch_as_it_should_be_breaks_no_promise() -> None:
 def test_a_frame_that_reached_no_stream_is_lost_be_it_speech_or_silence() -> None:
     for number in (160, 250):
         second = changed(SECOND, frames=[a for a in SECOND.frames if a.frame.number != number])
-        assert broken(streams=(FIRST, second)) == ["caller audio on no stream"]
+        assert broken(streams=(FIRST, second))[0] == "caller audio on no stream"
         assert measured(streams=(FIRST, second)).lost_ms == 20
+
+
+def test_speech_that_only_the_old_stream_heard_is_missed_by_the_one_that_answers() -> None:
+    frames = [a for a in SECOND.frames if a.frame.number != 100]
+    words = ["caller audio that the answering stream missed"]
+    assert broken(streams=(FIRST, changed(SECOND, frames=frames))) == words
+    typed = [Told(SWITCH_AT, turn_text(1, 2))]
+    assert broken(streams=(FIRST, changed(SECOND, frames=frames, typed=typed))) == []
 
 
 def test_silence_is_not_missed_where_a_stream_was_lost() -> None:

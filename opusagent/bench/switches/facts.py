@@ -86,6 +86,11 @@ class ServiceStream:
         return frozenset(turn for _, turn in turns_in(" ".join(told))) | spoken
 
     @property
+    def typed_turns(self) -> frozenset[int]:
+        """The turns that were typed to it, or whose results were."""
+        return frozenset(turn for text in self.typed for _, turn in turns_in(text.text))
+
+    @property
     def known_parts(self) -> frozenset[tuple[int, int]]:
         """The sentences of the bot's that it was told of: turn and part."""
         return frozenset((turn, part) for _, turn, part in answer_parts(self.known))

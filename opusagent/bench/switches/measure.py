@@ -39,6 +39,7 @@ class CaseFigures:
         reasons: Why the bridge says that it switched.
         lost_ms: Caller audio that reached no stream; silence counts where there should
             always have been one.
+        unheard_ms: Speech that did not reach the stream that answered it, or that text did not stand for.
         doubled_ms: For each switch: speech that had reached an older stream, too.
         doubled_wrongly_ms: Of that, what had been understood or answered before.
         disordered: Frames that came after a later one on the same stream, or twice.
@@ -68,6 +69,7 @@ class CaseFigures:
     situations: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     lost_ms: int = 0
+    unheard_ms: int = 0
     doubled_ms: list[int] = field(default_factory=list)
     doubled_wrongly_ms: int = 0
     disordered: int = 0
@@ -212,6 +214,20 @@ class _Call:
             self._wrong(f"frames {lost[0]} to {lost[-1]} ({len(lost)}) reached no stream")
         for before, stream in self._successions():
             self._doubled(before, stream)
+        for turn in self._call.turns:
+            self._unheard(turn.number)
+
+    def _unheard(self, turn: int) -> None:
+        minds = {reply.mind for reply in self._replies if reply.turn == turn}
+        answering = [stream for stream in self._streams if stream.mind in minds]
+        if not answering or turn in answering[0].typed_turns:
+            return
+        reached = {arrival.frame.number for arrival in answering[0].frames}
+        sent = (number for number, (_, of) in enumerate(self._call.sent) if of == turn)
+        if unheard := [number for number in sent if number not in reached]:
+            self._figures.unheard_ms += FRAME_MS * len(unheard)
+            words = f"stream {answering[0].number} answered turn {turn} without frames"
+            self._wrong(f"{words} {unheard[0]} to {unheard[-1]} ({len(unheard)})")
 
     def _known_by(self, stream: ServiceStream) -> float:
         """What was said by then, the bridge knew when it gave the word to this stream."""

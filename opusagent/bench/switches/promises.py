@@ -43,6 +43,9 @@ def promises(cases: Sequence[CaseFigures]) -> list[Promise]:
     return [
         _none("caller audio on no stream", "ms", sum(c.lost_ms for c in cases)),
         _none(
+            "caller audio that the answering stream missed", "ms", sum(c.unheard_ms for c in cases)
+        ),
+        _none(
             "caller audio given twice though understood or answered",
             "ms",
             sum(c.doubled_wrongly_ms for c in cases),
