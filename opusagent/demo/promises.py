@@ -177,6 +177,21 @@ def _no_turn_is_lost(result: DemoResult) -> Iterator[str]:
         yield f"{text!r} was heard and is not in the transcript"
 
 
+def _what_nobody_heard_is_not_in_the_transcript(result: DemoResult) -> Iterator[str]:
+    heard = {one.text for sentences in result.at_phone for one in sentences}
+    said = dict.fromkeys(spoken.text for stream in result.streams for spoken in stream.said)
+    turns = " ".join(item.text for item in result.transcript if item.type == "output")
+    unheard = [text for text in said if text in turns and text not in heard]
+    # Where nothing unfinished was recognised, the sentence that was cut off was too short for that.
+    too_short = [
+        span
+        for span, sentences in zip(result.record.played, result.at_phone, strict=True)
+        if _is_cut(result, span) and all(one.whole for one in sentences)
+    ]
+    if len(unheard) > len(too_short):
+        yield from (f"{text!r} is in the transcript and nobody has heard it" for text in unheard)
+
+
 def _another_bridge_knows_what_was_said(result: DemoResult) -> Iterator[str]:
     """Its stream is told everything that the model had understood before, but for the last moment."""
     for one in result.comebacks:
@@ -215,6 +230,7 @@ PROMISES: tuple[Promise, ...] = (
     _the_caller_is_greeted_once,
     _the_line_is_lost_as_told_and_found_again,
     _no_turn_is_lost,
+    _what_nobody_heard_is_not_in_the_transcript,
     _another_bridge_knows_what_was_said,
     _no_errors_are_logged,
 )

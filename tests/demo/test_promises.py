@@ -399,6 +399,12 @@ def test_a_call_that_went_on_at_another_bridge_breaks_no_promise(killed: DemoRes
         (lambda r: change_comeback(r, frame_ms=None), "no frame of the caller reached the model"),
         (lambda r: r.transcript.pop(1), "'I am Ann.' was heard and is not in the transcript"),
         (lambda r: r.transcript.pop(0), 'bank." was heard and is not in the transcript'),
+        (
+            lambda r: setattr(
+                r, "at_phone", [r.at_phone[0], *(sentences[1:] for sentences in r.at_phone[1:])]
+            ),
+            "'Hello, Ann.' is in the transcript and nobody has heard it",
+        ),
         (lambda r: change_stream(r, 2, typed=()), "stream 2 was not told 'I am Ann.'"),
         (lambda r: change_comeback(r, stream=None), "no stream was opened for the caller"),
         (lambda r: change_comeback(r, killed=False), "'I see.' was heard at the phone with 300 ms"),
