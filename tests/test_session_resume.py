@@ -12,14 +12,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from opusagent.clock import FakeClock
-from opusagent.models.session_state import ConversationItem, SessionState, SessionStatus
+from opusagent.function_handler import FunctionHandler
+from opusagent.models.session_state import (
+    ConversationItem,
+    FunctionCall,
+    SessionState,
+    SessionStatus,
+)
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage import SessionStorage
 from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.session_storage.redis_storage import RedisSessionStorage
+from opusagent.transcript_manager import TranscriptManager
+from tests.bridges.rig import pass_time
 from tests.session_storage import valkey
+from tests.test_server_resume import ANN, House, in_a_house
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -219,3 +229,56 @@ class TestSessionManagerService:
             assert await service.health_check() == {"status": "healthy", "storage": "operational"}
 
         asyncio.run(scenario())
+
+
+class TestComponentRestoration:
+    def test_the_transcript_is_restored_read_and_cleared(self) -> None:
+        transcript = TranscriptManager()
+        said = [
+            {"type": "input", "text": "Hello, I need help"},
+            {"type": "output", "text": "Hi! How can I assist you?"},
+        ]
+        transcript.restore_conversation_context(said, at=NOW)
+        context = transcript.get_conversation_context()
+        assert [(item.type, item.text) for item in context] == [
+            ("input", "Hello, I need help"),
+            ("output", "Hi! How can I assist you?"),
+        ]
+        transcript.clear_conversation_context()
+        assert transcript.get_conversation_context() == []
+
+    def test_the_function_calls_are_restored_read_and_cleared(self) -> None:
+        functions = FunctionHandler()
+        call = {"tool_use_id": "1", "name": "look_up", "arguments": "{}", "started_at": NOW}
+        functions.restore_function_calls([FunctionCall.model_validate(call)])
+        (restored,) = functions.get_function_call_history()
+        assert restored.name == "look_up"
+        functions.clear_function_call_history()
+        assert functions.get_function_call_history() == []
+
+    def test_what_is_no_conversation_is_refused(self) -> None:
+        with pytest.raises(ValidationError):
+            TranscriptManager().restore_conversation_context([{"type": "nobody"}], at=NOW)
+
+
+class TestSessionResumeIntegration:
+    def test_the_complete_flow(self) -> None:
+        """A call, a lost line, the same conversation in another process, at the model's wire."""
+
+        async def scenario(house: House) -> None:
+            async with house.process() as one, house.process() as other:
+                await house.keep(conversation_history=ANN)
+                await one.resume()
+                assert (await other.resume()).accepted
+                await pass_time(1.0)
+                assert other.told() == [("USER", "My name is Ann."), ("ASSISTANT", "Hello Ann.")]
+                assert (await house.stored()).resumed_count == 2
+
+        in_a_house(scenario)
+
+    def test_a_session_that_cannot_be_resumed_is_answered_with_the_reason(self) -> None:
+        async def scenario(house: House) -> None:
+            async with house.process() as here:
+                assert (await here.resume()).refused == "conversation not found"
+
+        in_a_house(scenario)

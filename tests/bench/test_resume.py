@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import math
+import time
 from typing import cast
 
 import pytest
@@ -21,7 +22,7 @@ from opusagent.bench.resume.measure import (
 )
 from opusagent.bench.resume.promises import ResumeFigures, rows
 from opusagent.bench.resume.report import show_resume
-from opusagent.bench.resume.service import Item, TalkingService
+from opusagent.bench.resume.service import TalkingService, TalkingStream
 from opusagent.bench.resume.stage import Log
 from opusagent.bench.resume.stored import Stored, long_session
 from opusagent.bench.stamps import Stamper
@@ -55,26 +56,26 @@ def missed(**changes: object) -> list[str]:
     return [row.words for row in rows(found) if not row.met]
 
 
-def items(*sent_at: float) -> list[Item]:
-    return [Item(f"i{n}x", 0, at) for n, at in enumerate(sent_at)]
-
-
 def test_what_was_said_a_tenth_of_a_second_before_a_kill_must_be_told() -> None:
+    stream = TalkingStream(0.0, said=["i0x", "i1x", "i2x", "i3x"])
+    stream.reached = [(KILLED_AT - 5.0, 1), (KILLED_AT - SAFE_S, 3), (KILLED_AT - 0.05, 4)]
+    due = stream.said[: stream.reached_by(KILLED_AT - SAFE_S)]
+    assert due == ["i0x", "i1x", "i2x"]
+    assert stream.reached_by(KILLED_AT - 10.0) == 0
     found = Kills()
-    said = items(KILLED_AT - 5.0, KILLED_AT - SAFE_S - 0.01, KILLED_AT - SAFE_S + 0.01)
-    found.judge(said, ["i0x"], KILLED_AT)
-    assert (found.calls, found.items, found.lost, found.twice) == (1, 2, 1, 0)
+    found.judge(due, ["i0x", "i2x"])
+    assert (found.calls, found.items, found.lost, found.twice) == (1, 3, 1, 0)
 
 
 def test_what_is_told_twice_is_counted() -> None:
     found = Kills()
-    found.judge(items(1.0, 2.0), ["i0x", "i1x", "i1x"], KILLED_AT)
+    found.judge(["i0x", "i1x"], ["i0x", "i1x", "i1x"])
     assert (found.lost, found.twice) == (0, 1)
 
 
 def test_a_call_that_was_told_nothing_has_lost_everything() -> None:
     found = Kills()
-    found.judge(items(1.0, 2.0), [], KILLED_AT)
+    found.judge(["i0x", "i1x"], [])
     assert found.lost == found.items == 2
 
 
@@ -179,6 +180,9 @@ def test_the_talking_service_knows_its_callers_and_what_it_was_told() -> None:
         async with asyncio.timeout(5):
             while len(service.items_of(5)) < 6:
                 await asyncio.get_running_loop().run_in_executor(None, int)
+        result = {"toolResultInputConfiguration": {"toolUseId": stream.said[3]}}
+        handler.receive(json.dumps({"event": {"contentStart": result}}).encode())
+        assert stream.reached_by(time.monotonic()) == 4
         handler.end_of_input()
         assert writer.ended
         for payload in writer.sent:  # nothing that the real one would not say

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from opusagent.audiocodes.peer_events import Accepted, PlayChunk, PlayStarted
-from opusagent.call.events import Drain, EndedBy, Report
+from opusagent.call.events import Drain, EndedBy, HangUp, Report
 from opusagent.errors import LocalProtocolError
 from tests.bridges.rig import Line, Services, new_line, one_turn_of_the_loop, pass_time
 from tests.call.driver import PLAN, frame_numbers
@@ -312,5 +312,30 @@ def test_a_caller_who_does_not_come_back_leaves_nothing() -> None:
             assert (await call).by is EndedBy.SOCKET
         await services.all_over()
         assert all(end.is_closed for end in services.streams)
+
+    run(main())
+
+
+def test_a_call_that_was_cancelled_does_nothing_any_more_whatever_it_is_told() -> None:
+    async def main() -> None:
+        services = Services(head_s=None)
+        line = new_line(services)
+        loop = asyncio.get_running_loop()
+        listener = loop.create_task(line.listen())
+        call = loop.create_task(line.bridge.run())
+        line.peer.initiate("c-1")
+        await line.flush()
+        await pass_time(2.1)
+        call.cancel()
+        await pass_time(0.02)  # its stream is being closed
+        line.bridge.step(HangUp("done"))
+        call.cancel()
+        await asyncio.wait((call,))
+        await pass_time(20.0)
+        assert len(services.streams) == 1
+        assert services.streams[0].is_closed
+        line.phone.abort()
+        await listener
+        await services.all_over()
 
     run(main())

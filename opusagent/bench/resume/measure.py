@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from opusagent.bench.resume.phone import Phone, pause
-from opusagent.bench.resume.service import Item
 from opusagent.bench.resume.stage import Bridge, Stage, stage
 
 __all__ = [
@@ -28,7 +27,7 @@ __all__ = [
 ]
 
 SAFE_S: Final = 0.1
-"""What came so long before a kill must not be lost."""
+"""What had reached the bridge so long before a kill must not be lost."""
 
 CALLS_A_KILL: Final = 4
 LIVE_FRAME_MS: Final = 160
@@ -68,13 +67,12 @@ class Kills:
     twice: int = 0
     refused: list[str] = field(default_factory=list)
 
-    def judge(self, items: Sequence[Item], told: Sequence[str], killed_at: float) -> None:
-        """Hold what a stream was told against what was said before the kill."""
+    def judge(self, due: Sequence[str], told: Sequence[str]) -> None:
+        """Hold the tokens that a stream was told against those that it had to be told."""
         times = Counter(told)
-        due = [item for item in items if item.sent_at <= killed_at - SAFE_S]
         self.calls += 1
         self.items += len(due)
-        self.lost += sum(times[item.token] == 0 for item in due)
+        self.lost += sum(times[token] == 0 for token in due)
         self.twice += sum(count > 1 for count in times.values())
 
 
@@ -114,8 +112,9 @@ async def _kill_one(played: Stage, doomed: Bridge, phones: Sequence[Phone], foun
             await played.service.until_heard(phone.number, 2)
         except TimeoutError:
             found.refused.append(phone.refused or phone.lost or "never heard again")
-        told = [t for stream in played.service.streams_of(phone.number)[1:] for t in stream.told]
-        found.judge(played.service.items_of(phone.number), told, killed_at)
+        first, *others = played.service.streams_of(phone.number)
+        due = first.said[: first.reached_by(killed_at - SAFE_S)]
+        found.judge(due, [token for stream in others for token in stream.told])
         await phone.hang_up()
 
 

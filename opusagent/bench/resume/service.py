@@ -54,6 +54,8 @@ class TalkingStream:
         heard_at: When the first frame of the caller came, in monotonic seconds.
         told: Tokens that it was told, in history or typed, in order.
         said: Tokens of what it said and asked for.
+        reached: When the bridge answered a request of this stream, and how many items it had been given
+            up to that: those had reached it.
         frames: Numbers of the caller's frames, in order.
     """
 
@@ -62,7 +64,12 @@ class TalkingStream:
     heard_at: float | None = None
     told: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    reached: list[tuple[float, int]] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
+
+    def reached_by(self, at: float) -> int:
+        """How many of its items had certainly reached the bridge then, in monotonic seconds."""
+        return max((count for answered_at, count in self.reached if answered_at <= at), default=0)
 
 
 class TalkingService:
@@ -149,6 +156,10 @@ class _Handler:
         match name:
             case "promptStart":
                 self._says.prompt_name = body["promptName"]
+            case "contentStart" if "toolResultInputConfiguration" in body:
+                token = body["toolResultInputConfiguration"]["toolUseId"]
+                count = self._stream.said.index(token) + 1
+                self._stream.reached.append((time.monotonic(), count))
             case "textInput":
                 self._texts.setdefault(body["contentName"], []).append(body["content"])
             case "contentEnd":
