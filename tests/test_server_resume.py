@@ -500,6 +500,18 @@ def test_a_caller_who_comes_back_to_her_own_call_needs_no_free_line() -> None:
     in_a_house(main)
 
 
+def test_a_bridge_without_its_store_is_not_ready_unless_it_may_do_without() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as strict, house.process(ready_without_store=True) as lenient:
+            for process in (strict, lenient):
+                process.server.store_problem = "Connection refused"
+                assert (await process.call(f"c-{id(process)}")).accepted  # calls go on either way
+            assert strict.server.ready() == ["session store: Connection refused"]
+            assert lenient.server.ready() == []
+
+    in_a_house(main)
+
+
 # Letting go
 
 
