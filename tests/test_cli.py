@@ -51,7 +51,8 @@ def test_the_scenarios_of_the_demo_can_be_listed() -> None:
     result = CliRunner().invoke(app, ["demo", "--list"])
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert [line.split()[0] for line in lines] == ["basic", "long-call"]
+    names = [line.split()[0] for line in lines]
+    assert names == ["basic", "failover", "long-call", "reconnect"]
     assert all(line.endswith(".") for line in lines)  # with a sentence each
 
 
