@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
-from opusagent.call.legs import Leg
+from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.plan import CallPlan
 from opusagent.function_handler import FunctionHandler
@@ -79,8 +79,9 @@ class ToolCalls:
         call = ToolCall(leg.id, event.tool_use_id, event.name, event.arguments)
         if not self.ledger.begin(call.tool_use_id, call.name, call.arguments, at=self._at()):
             return False
-        # The turn that asked for this is being dealt with: to type it again could run the tool twice.
-        self._model.answered()
+        if leg.role is LegRole.LIVE:
+            # The turn that asked for this is being dealt with: to type it again could run it twice.
+            self._model.answered()
         if any(tool.name == call.name for tool in self._plan.tools):
             self._out.append(Report("tool requested", {"name": call.name}))
             self._out.append(RunTool(call))

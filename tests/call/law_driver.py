@@ -9,21 +9,15 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from opusagent.audiocodes.peer_events import PeerEvent, PlayChunk
 from opusagent.call.events import (
-    AudioToSonic,
-    CallInput,
-    CloseReason,
     Effect,
     FromSonic,
-    OpenStream,
     Report,
     StreamId,
-    StreamLost,
-    StreamOpened,
     ToolCall,
 )
 from opusagent.models.session_state import Role
@@ -35,11 +29,10 @@ from tests.call.driver import (
     EPSILON_S,
     FRAME_S,
     PLAY_RATE_HZ,
-    CallDriver,
     Service,
     bot_pcm,
-    caller_frame,
 )
+from tests.call.fated_call import FatedCall, Life
 
 OVERLAP_FRAMES = 100
 """Of what the caller is saying while its text comes, so much may be given to the next stream as well."""
@@ -54,39 +47,8 @@ ONSET_FRAMES = 3
 HANG_FRAMES = 20
 """So much quiet ends what was being said."""
 
-
 KEYS = re.compile(r"\b(?:\d )+#")
 TOKENS = re.compile(r"\b[ub]\d+\.|" + KEYS.pattern)
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What becomes of the streams that are opened from now on.
-
-    Attributes:
-        head_s: How long the head takes, or the refusal; None: neither ever comes.
-        refused: The code by which it is refused.
-        dies_after_s: How long after its head it breaks.
-        lives_s: How long after its head its credentials expire.
-    """
-
-    head_s: float | None = 0.1
-    refused: str = ""
-    dies_after_s: float | None = None
-    lives_s: float | None = None
-
-
-@dataclass
-class Life:
-    """What is known of one stream from the outside."""
-
-    service: Service
-    asked_at: float
-    expires_s: float | None
-    head_at: float | None = None
-    live_at: float | None = None
-    fed_at: float = 0.0
-    n_typed: int = 0
 
 
 @dataclass
@@ -132,24 +94,16 @@ def values_in(pcm: bytes) -> dict[int, int]:
 
 
 @dataclass
-class WatchedCall(CallDriver):
+class WatchedCall(FatedCall):
     """A call under the laws."""
 
-    fate: Fate = field(default_factory=Fate)
-    grain: int = 1
-    lives: dict[StreamId, Life] = field(default_factory=dict)
-    switched: list[StreamId] = field(default_factory=list)
     blocks: dict[int, Block] = field(default_factory=dict)
     played: Counter[int] = field(default_factory=Counter)
     turns: dict[str, Turn] = field(default_factory=dict)
     results: dict[str, Debt] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.head_s = None
         super().__post_init__()
-        self._open: dict[StreamId, Life] = {}
-        self._fates: list[tuple[float, CallInput]] = []
-        self._loud: list[int] = []  # for each frame: how many loud ones in a row, with it
         self._open_mark = 0  # frames from here on are certainly not done with
         self._done_mark = 0  # frames below are certainly done with
         self._next_value = 100
@@ -160,171 +114,25 @@ class WatchedCall(CallDriver):
         self._newest: dict[StreamId, int] = {}
         self._last_heard: dict[StreamId, int] = {}
         self._lost: set[int] = set()
-        self._flowing = False
-        self._withheld_at = 0.0
-        self.listening = False
-        """Whether the phone passes on what the caller says."""
-
-    # What becomes of streams
-
-    def handle(self, event: CallInput) -> None:
-        if isinstance(event, StreamOpened):
-            life = self.lives[event.stream]
-            life.head_at = self.now
-            if life.expires_s is not None:
-                event = replace(event, expires_at=self.now + life.expires_s)
-        super().handle(event)
 
     def loses(self, stream: StreamId, code: str = "ConnectionLost", message: str = "") -> None:
-        """A stream breaks, whatever it is to the call."""
-        failure = classify(code, message)
-        if failure.remedy is Remedy.REOPEN_WITHOUT_LAST and stream == self.current:
+        filtered = classify(code, message).remedy is Remedy.REOPEN_WITHOUT_LAST
+        if filtered and stream == self.current:
             # The last exchange is given up on purpose, with all that was being said.
-            self._open_mark = self._done_mark = len(self._loud)
+            self._open_mark = self._done_mark = len(self.loud)
             for turn in self.turns.values():
                 turn.promised = False
             self._doubt()
             self._perhaps_paid()
-        self.handle(StreamLost(stream, failure))
-
-    def _next_due(self) -> float | None:
-        times = [at for at, _ in self._fates]
-        if (at := super()._next_due()) is not None:
-            times.append(at)
-        return min(times, default=None)
-
-    def _do_due(self) -> None:
-        for fate in [one for one in self._fates if one[0] <= self.now]:
-            self._fates.remove(fate)
-            match fate[1]:
-                case StreamOpened(stream):
-                    if self.services[stream].closed is None:
-                        self.handle(fate[1])
-                case StreamLost(stream, failure):
-                    self.loses(stream, failure.code, failure.message)
-        super()._do_due()
-
-    def _will_fare(self, stream: StreamId) -> None:
-        fate = self.fate
-        if fate.head_s is None:
-            return
-        at = self.now + fate.head_s
-        if fate.refused:
-            self._fates.append((at, StreamLost(stream, classify(fate.refused))))
-            return
-        self._fates.append((at, StreamOpened(stream)))
-        if fate.dies_after_s is not None:
-            lost = StreamLost(stream, classify("ConnectionLost"))
-            self._fates.append((at + fate.dies_after_s, lost))
-
-    # What a stream is, seen from outside
-
-    @property
-    def live_id(self) -> StreamId | None:
-        """The stream that hears the caller."""
-        if self.switched and self.switched[-1] in self._open:
-            return self.switched[-1]
-        return None
-
-    @property
-    def live(self) -> Service:
-        """The stream that hears the caller, or heard her last."""
-        return self.services[self.switched[-1]] if self.switched else self.newest
-
-    @property
-    def draining(self) -> Service | None:
-        """The stream that was replaced and is still open."""
-        return next(
-            (life.service for life in self._hearing if life.service.id != self.live_id), None
-        )
-
-    @property
-    def waiting(self) -> Service | None:
-        """The stream that has been told nothing yet: a standby, or the next one."""
-        told_nothing = (life for life in self._open.values() if life.live_at is None)
-        return next((life.service for life in told_nothing), None)
-
-    @property
-    def deadline_in_s(self) -> float:
-        """How long the live stream may still wait for a good moment; its credentials apart."""
-        head_at = None if self.live_id is None else self.lives[self.live_id].head_at
-        if head_at is None:
-            return 0.0
-        policy = self.plan.continuation
-        spread_s = self.random() * 0.1 * (policy.limit_s - policy.transition_threshold_s)
-        forced_s = policy.transition_threshold_s + spread_s + policy.audio_start_timeout_s
-        return head_at + min(forced_s, policy.last_s) - self.now
-
-    def past(self, age: int) -> Service | None:
-        """A stream that was replaced and may still have something to say."""
-        past = [self.services[stream] for stream in self.switched[:-1]]
-        past = [service for service in past if service.closed in (None, CloseReason.REPLACED)]
-        return past[-1 - age] if age < len(past) else None
-
-    @property
-    def current(self) -> StreamId | None:
-        """The stream that hears the caller, or else the one that will."""
-        if self.live_id is not None:
-            return self.live_id
-        return None if self.waiting is None else self.waiting.id
-
-    @property
-    def _hearing(self) -> list[Life]:
-        return [life for life in self._open.values() if life.live_at is not None]
-
-    # The caller
-
-    def listens(self) -> None:
-        """The phone passes on what the caller says."""
-        self.phone.start_user_stream()
-        self.listening = True
-        self.flush()
-
-    def withholds(self) -> None:
-        """It does not any more."""
-        self.phone.stop_user_stream()
-        self.listening = self._flowing = False
-        self._withheld_at = self.now
-        self.flush()
-
-    def start(self) -> None:
-        self.phone.start()
-        self.listens()
-
-    def frame(self, *, loud: bool) -> int:
-        return self.frames(1, loud=loud)
-
-    def frames(self, n: int, *, loud: bool) -> int:
-        """Frames that come as one message; returns the number of the last."""
-        before = self._loud[-1] if self._loud else 0
-        self._loud += range(before + 1, before + n + 1) if loud else [0] * n
-        self._flowing = True
-        heard_by = self.live_id
-        numbers = range(self._next_frame, self._next_frame + n)
-        self._next_frame += n
-        self.phone.chunk(b"".join(caller_frame(number, loud=loud) for number in numbers))
-        self.flush()
-        if heard_by is not None:
-            heard = self.services[heard_by].frames[-n:]
-            assert heard == list(numbers), "the live stream missed a frame"
-        return numbers[-1]
-
-    def speaks_up(self, frames: int, quiet: int = 0) -> None:
-        """The caller speaks, long enough to be speech, and is quiet: in messages of `grain` frames."""
-        for loud, n in ((True, frames), (False, quiet)):
-            for _ in range(-(-n // self.grain)):
-                self.advance(self.grain * FRAME_S)
-                if self.finished:
-                    return
-                self.frames(self.grain, loud=loud)
+        super().loses(stream, code, message)
 
     # The model
 
     def understands(self, service: Service) -> None:
         """A stream tells what it has heard of the caller and nobody has told."""
-        mark, live = len(self._loud), self.live_id
+        mark, live = len(self.loud), self.live_id
         heard = set(service.frames)
-        frames = [n for n in range(self._untold_from, mark) if self._loud[n] and n in heard]
+        frames = [n for n in range(self._untold_from, mark) if self.loud[n] and n in heard]
         if not frames:
             return
         sure_to = self._sure_to(mark)
@@ -357,7 +165,7 @@ class WatchedCall(CallDriver):
     def sounds(self, service: Service, seconds: float) -> None:
         """A stream sends more of the sentence that it is speaking."""
         value, live = self._newest[service.id], self.live_id
-        block, mark = self.blocks[value], len(self._loud)
+        block, mark = self.blocks[value], len(self.loud)
         if service.id == live:
             self._open_mark = mark
             self._perhaps_paid()
@@ -405,7 +213,7 @@ class WatchedCall(CallDriver):
     def wants(self, service: Service, *, known: bool = True) -> None:
         """A stream asks for a tool; one that is not known has its result at once."""
         self._n_tools += 1
-        tool_use_id, live, mark = f"t{self._n_tools}", self.live_id, len(self._loud)
+        tool_use_id, live, mark = f"t{self._n_tools}", self.live_id, len(self.loud)
         name = "lookup" if known else f"no-{tool_use_id}."
         if service.id == live:
             self._open_mark = mark
@@ -418,7 +226,7 @@ class WatchedCall(CallDriver):
             self._answered(mark)
         if not known and live is not None and live == self.live_id:
             assert self._times_given(self.live, name) == 1
-        if not known and self.draining is not service:
+        if not known:
             self.results[name] = Debt.OWED if service.closed is None else Debt.PERHAPS
 
     def gives(self, call: ToolCall) -> None:
@@ -448,7 +256,7 @@ class WatchedCall(CallDriver):
 
     def _sure_to(self, mark: int) -> int:
         """Frames below this number are done with, once the caller is understood or answered."""
-        if not self._flowing or not any(self._loud[-HANG_FRAMES:]):
+        if not self.flowing or not any(self.loud[-HANG_FRAMES:]):
             return mark
         return max(mark - OVERLAP_FRAMES - PREROLL_FRAMES - 2 * self.grain, 0)
 
@@ -475,38 +283,14 @@ class WatchedCall(CallDriver):
 
     # Every step
 
-    def _run(self, effects: list[Effect]) -> None:
-        super()._run(effects)
-        self._note_keys()
-        went_live = None
-        for stream, life in list(self._open.items()):
-            if life.service.closed is not None:
-                del self._open[stream]
-                self._closed(life)
-            elif life.live_at is None and life.service.audio:
-                assert went_live is None
-                self._withheld_at = self.now  # at the latest: the old one hears her no more
-                life.live_at = self.now
-                went_live = life
-        if went_live is not None:
-            self.switched.append(went_live.service.id)
-            self._went_live(went_live)
-        self._check_the_streams()
-
     def _run_one(self, effect: Effect) -> None:
         super()._run_one(effect)
         match effect:
-            case OpenStream(stream):
-                life = Life(self.services[stream], self.now, self.fate.lives_s)
-                self.lives[stream] = self._open[stream] = life
-                self._will_fare(stream)
-            case AudioToSonic(stream):
-                self.lives[stream].fed_at = self.now
             case Report(event="barge-in", fields=fields):
                 for block in self.blocks.values():
                     block.dead = True
                 if fields["cause"] == "dtmf":
-                    self._muted |= set(self._open)
+                    self._muted |= set(self.open)
 
     def _hear(self, event: PeerEvent) -> None:
         super()._hear(event)
@@ -520,7 +304,7 @@ class WatchedCall(CallDriver):
 
     def _note_keys(self) -> None:
         """Keys that were typed are a turn of the caller."""
-        for life in self._hearing:
+        for life in self.hearing:
             typed = life.service.typed[life.n_typed :]
             life.n_typed += len(typed)
             for keys in KEYS.findall(" ".join(typed)):
@@ -547,17 +331,19 @@ class WatchedCall(CallDriver):
         policy = self.plan.continuation
         return self.longest_live_s + min(5.0, (policy.limit_s - policy.last_s) / 2)
 
-    def _closed(self, life: Life) -> None:
+    def stream_closed(self, life: Life) -> None:
+        assert all(a < b for a, b in pairwise(life.service.frames)), "out of order"
         if life.head_at is not None:
             assert self.now - life.head_at <= self.longest_s + EPSILON_S, "too old"
 
-    def _check_the_streams(self) -> None:
-        hearing = self._hearing
-        assert len(self._open) - len(hearing) <= 1, "two streams wait"
+    def step_done(self) -> None:
+        self._note_keys()
+        hearing = self.hearing
+        assert len(self.open) - len(hearing) <= 1, "two streams wait"
         assert len(hearing) <= 2, "two streams finish their answers"
         if len(hearing) == 2:
             assert self.live_id in {life.service.id for life in hearing}
-        for life in self._open.values():
+        for life in self.open.values():
             stream = life.service.id
             if life.head_at is not None:
                 live = stream == self.live_id
@@ -567,9 +353,9 @@ class WatchedCall(CallDriver):
                 patience_s = max(self.plan.continuation.next_session_ready_timeout_s, 3.0)
                 assert self.now - life.asked_at <= patience_s + EPSILON_S, "it does not come"
             if life.live_at is not None:
-                withheld = not self._flowing or stream != self.live_id
+                withheld = not self.flowing or stream != self.live_id
                 pause_s = 0.1 + 0.2 if withheld else 1.1 + 0.2
-                starved_s = self.now - max(life.fed_at, self._withheld_at if withheld else 0.0)
+                starved_s = self.now - max(life.fed_at, self.withheld_at if withheld else 0.0)
                 assert starved_s <= pause_s + EPSILON_S, f"{stream} heard nothing for {starved_s} s"
 
     def _check_what_is_heard(self, value: int, block: Block) -> None:
@@ -589,7 +375,7 @@ class WatchedCall(CallDriver):
             return False
         return abs(self.played[value] / PLAY_RATE_HZ - block.sent_s) > 1e-3
 
-    def _went_live(self, life: Life) -> None:
+    def went_live(self, life: Life) -> None:
         service = life.service
         assert len(service.audio) >= 2 * CALLER_RATE_HZ * 0.1, "no sound in the step of the switch"
         assert all(heard >= 2 * CALLER_RATE_HZ * 0.068 for heard in service.audio_when_typed)
@@ -600,14 +386,14 @@ class WatchedCall(CallDriver):
             assert times in TIMES[debt], f"{result} is {debt.value} and was given {times} times"
 
     def _check_the_replay(self, replay: list[int]) -> None:
-        n = len(self._loud)
+        n = len(self.loud)
         assert all(a < b for a, b in pairwise(replay)), "out of order"
-        speech_to = n - self._loud[-1] if n and self._loud[-1] < ONSET_FRAMES else n
+        speech_to = n - self.loud[-1] if n and self.loud[-1] < ONSET_FRAMES else n
         kept_from = n - int(self.plan.audio_buffer_s / FRAME_S) + self.grain
-        missing = {i for i in range(self._open_mark, speech_to) if self._loud[i]} - set(replay)
+        missing = {i for i in range(self._open_mark, speech_to) if self.loud[i]} - set(replay)
         assert all(i < kept_from for i in missing), f"{missing} not replayed"
         self._check_what_fell_out(missing)
-        done = [i for i in replay if i < self._done_mark and self._loud[i]]
+        done = [i for i in replay if i < self._done_mark and self.loud[i]]
         assert not done, f"{done} replayed though done with"
         for a, b in pairwise(replay):
             if b > a + 1:
@@ -615,7 +401,7 @@ class WatchedCall(CallDriver):
 
     def _check_what_fell_out(self, missing: set[int]) -> None:
         heard: set[int] = set().union(*(service.frames for service in self.services.values()))
-        self._lost |= {i for i in missing - heard if self._loud[i] >= ONSET_FRAMES}
+        self._lost |= {i for i in missing - heard if self.loud[i] >= ONSET_FRAMES}
         told = self.report("stream opened") + self.report("stream switched")
         told_ms = sum(int(str(fields["lost_ms"])) for fields in told)
         assert told_ms >= round(len(self._lost) * FRAME_S * 1000), (
@@ -623,11 +409,11 @@ class WatchedCall(CallDriver):
         )
 
     def _check_a_shortened_silence(self, replay: list[int], a: int, b: int) -> None:
-        assert not any(self._loud[a + 1 : b]), "a hole in the replay"
+        assert not any(self.loud[a + 1 : b]), "a hole in the replay"
         first, last = b, b
-        while first and not self._loud[first - 1]:
+        while first and not self.loud[first - 1]:
             first -= 1
-        while last < len(self._loud) and not self._loud[last]:
+        while last < len(self.loud) and not self.loud[last]:
             last += 1
         kept = sum(first <= i < last for i in replay)
         assert kept >= TAIL_FRAMES - ONSET_FRAMES - self.grain, (

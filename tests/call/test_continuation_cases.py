@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from opusagent.call.events import CloseReason, StreamId
+from opusagent.call.events import CallerLost, CloseReason, StreamId
 from opusagent.call.plan import CallPlan, ContinuationPolicy
 from opusagent.models.session_state import Role
+from opusagent.sonic.peer_brain import ToolAsk
 from opusagent.sonic.reader import Stage, StopReason
-from tests.call.driver import PLAN, CallDriver, Service, bot_pcm
-from tests.call.law_driver import Fate, WatchedCall
+from tests.call.driver import PLAN, T0, CallDriver, Service, bot_pcm
+from tests.call.fated_call import Fate
+from tests.call.law_driver import WatchedCall
 
 POLICY = ContinuationPolicy(transition_threshold_s=20.0, audio_start_timeout_s=15.0, limit_s=40.0)
 SHORT = replace(PLAN, continuation=POLICY)
@@ -23,6 +25,10 @@ def begun(plan: CallPlan = SHORT) -> CallDriver:
 
 def one(call: CallDriver, number: int) -> Service:
     return call.services[StreamId(number)]
+
+
+def ages(call: CallDriver) -> list[float]:
+    return [float(str(report["age_s"])) for report in call.report("stream switched")]
 
 
 def reasons(call: CallDriver) -> list[object]:
@@ -103,6 +109,27 @@ def test_what_a_closed_stream_goes_on_to_say_is_no_part_of_the_conversation() ->
     assert "It is four." not in str(one(call, 3).told)
 
 
+def test_a_tool_that_the_old_stream_asks_for_answers_nothing_that_was_said_since() -> None:
+    call = begun()
+    call.quiet(18.0)
+    call.says("A long story.", 1, 14.0, end=None)
+    call.quiet(13.5)
+    call.speaks(1, 4.0, end=None)
+    call.quiet(2.0)
+    call.speaks(1, 1.0, end=None)
+    call.quiet(1.6)
+    assert reasons(call) == ["deadline"]
+    said = call.talk(0.5)
+    call.quiet(0.5)
+    one(call, 1).writer.tools([("t1", ToolAsk("lookup", {}))])
+    call.deliver(one(call, 1))
+    call.quiet(0.1)
+    call.breaks()
+    call.quiet(0.5)
+    assert [tool.tool_use_id for tool in call.tools] == ["t1"]
+    assert set(said) <= set(one(call, 3).frames)
+
+
 # Streams that come late
 
 
@@ -128,3 +155,27 @@ def test_a_stream_that_is_old_when_it_goes_live_is_looked_at_at_once() -> None:
     call.wants(call.live)
     call.advance(45.0)
     assert call.switched == [1, 2, 3]
+
+
+# An hour
+
+
+def test_an_hour_of_conversation_is_ten_streams_and_every_frame_is_heard_once() -> None:
+    call = WatchedCall(plan=PLAN, random=lambda: 0.5, grain=20)
+    call.answer()
+    while call.now < T0 + 3600:
+        call.speaks_up(80, 60)
+        call.understands(call.live)
+        call.begins(call.live)
+        call.sounds(call.live, 8.0)
+        call.ends(call.live, StopReason.END_TURN)
+        call.tells(call.live)
+        call.speaks_up(0, 640)
+    call.assert_all_was_heard()
+    assert len(reasons(call)) == 9
+    assert set(reasons(call)) <= {"turn_complete", "silence"}
+    assert all(366 <= age <= 391 for age in ages(call))
+    frames = sorted(n for service in call.services.values() for n in service.frames)
+    assert frames == list(range(len(call.loud)))
+    call.handle(CallerLost())
+    call.assert_lawful_end()

@@ -15,7 +15,8 @@ from opusagent.sonic.failures import OUR_CODES
 from opusagent.sonic.peer_faults import STREAM_FAULTS
 from opusagent.sonic.reader import StopReason
 from tests.call.driver import FRAME_S, GREETING_AGENT, PLAN, SILENT_AGENT, Service, bot_pcm
-from tests.call.law_driver import Fate, WatchedCall
+from tests.call.fated_call import Fate
+from tests.call.law_driver import WatchedCall
 
 SHORT = ContinuationPolicy(
     transition_threshold_s=15.0,
