@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -43,10 +44,10 @@ LOOK_UP: Final = ToolSpec(
 )
 
 
-async def look_up(call: ToolCall) -> dict[str, JsonValue]:
+async def look_up(call: ToolCall, *, seconds: float = LOOK_UP_S) -> dict[str, JsonValue]:
     """Give the turn back, after a while."""
     try:
-        async with asyncio.timeout(LOOK_UP_S):
+        async with asyncio.timeout(seconds):
             await asyncio.Event().wait()
     except TimeoutError:
         pass
@@ -56,8 +57,16 @@ async def look_up(call: ToolCall) -> dict[str, JsonValue]:
 class ToolBridge:
     """Carries calls whose agent has the tool; each socket is one call."""
 
-    def __init__(self, plan: CallPlan, sonic: SonicConnector, metrics: Metrics) -> None:
-        """`plan` without the tool."""
+    def __init__(
+        self,
+        plan: CallPlan,
+        sonic: SonicConnector,
+        metrics: Metrics,
+        *,
+        look_up_s: float = LOOK_UP_S,
+    ) -> None:
+        """`plan` without the tool, which takes `look_up_s`."""
+        self._look_up_s = look_up_s
         self._plan = dataclasses.replace(plan, tools=(LOOK_UP,))
         self._sonic = sonic
         self._metrics = metrics
@@ -76,7 +85,7 @@ class ToolBridge:
             realtime_websocket=self._sonic,
             session_config=self._plan,
             report=reporter.report,
-            tool=look_up,
+            tool=partial(look_up, seconds=self._look_up_s),
         )
         await bridge.run(first)
 
