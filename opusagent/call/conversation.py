@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from typing import assert_never
 
 from pydantic import JsonValue
@@ -17,8 +16,8 @@ from pydantic import JsonValue
 from opusagent.audio.convert import resample
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.bot_turns import BotTurns, Came
+from opusagent.call.chronicle import Chronicle
 from opusagent.call.comfort import Comfort
-from opusagent.call.context import as_turns
 from opusagent.call.continuation import Action, Moment
 from opusagent.call.events import Effect, Report, StreamId, ToolCall
 from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
@@ -28,11 +27,10 @@ from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.timers import Timers
 from opusagent.call.tool_calls import ToolCalls
-from opusagent.models.session_state import Role, SessionState, StreamSwitch, Turn
+from opusagent.models.session_state import Role, SessionState
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
 from opusagent.sonic.reader import Stage
-from opusagent.transcript_manager import TranscriptManager
 
 __all__ = ["CallerDid", "Conversation"]
 
@@ -41,8 +39,6 @@ TOOL_RELEASE_S = 1.0
 
 KEPT_RATE_HZ = 16_000
 """Of speech that is stored: the line to the next process may have another rate."""
-
-_TICK = timedelta(microseconds=1)
 
 type CallerDid = (
     phone_events.CallerAudio
@@ -87,16 +83,15 @@ class Conversation:
         self._save = save
         self._timers: Timers[Timer] = Timers()
         self._interrupted = False  # the bot was, and has not spoken since
-        self._transcript = TranscriptManager()
+        self._chronicle = Chronicle(ambient.utcnow)
+        self._transcript = self._chronicle.transcript
         self._greeting = Greeting(plan.agent.greeting.text, plan.greeting_audio)
         self._comfort = Comfort(plan, phone)
-        self._switches: list[StreamSwitch] = []
         self._started = False
         self._greet_by = 0.0
         self._digits = ""
-        self._said_at = ambient.utcnow()
         self._bot = BotTurns(
-            phone, self._comfort, self._transcript, at=self._at, out=out, began_at=now
+            phone, self._comfort, self._transcript, at=self._chronicle.at, out=out, began_at=now
         )
         self.model = ModelSide(
             plan,
@@ -104,12 +99,12 @@ class Conversation:
                 input_rate_hz=phone.caller_format.sample_rate_hz,
                 output_rate_hz=phone.play_format.sample_rate_hz,
             ),
-            context=self.context,
+            context=self._chronicle.context,
             new_id=ambient.new_id,
             random=ambient.random,
             out=out,
         )
-        self._tools = ToolCalls(plan, self.model, at=self._at, out=out)
+        self._tools = ToolCalls(plan, self.model, self._chronicle, out=out)
         self.changed = False
         """Whether something is to be saved; the reader clears it."""
 
@@ -123,7 +118,7 @@ class Conversation:
             self._phone.play(sound, GREETING, now)
             self._phone.complete_turn(now)
             self._transcript.bot_recorded(
-                self._plan.agent.greeting.text, content_id=GREETING, at=self._at()
+                self._plan.agent.greeting.text, content_id=GREETING, at=self._chronicle.at()
             )
             self.changed = True
         self._greet(now)
@@ -145,7 +140,7 @@ class Conversation:
             return
         self._forget_answer()
         if leg.role is LegRole.LIVE:
-            self._note_switch("lost")
+            self._chronicle.switched("lost")
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
             self._transcript.drop_last_exchange()
 
@@ -176,10 +171,8 @@ class Conversation:
     def restore(self, state: SessionState, now: float) -> None:
         """Go on with a conversation that another process began; there is no greeting."""
         self._started = True
-        self._switches = list(state.stream_switches)
         self._greeting.done()
-        self._said_at = max([self._said_at, *(i.at for i in state.conversation_history if i.at)])
-        self._transcript.restore_conversation_context(state.conversation_history, at=self._at())
+        self._chronicle.restore(state)
         last = state.conversation_history[-1] if state.conversation_history else None
         said_at = None if last is None else last.at
         asked = self._tools.restore(state.function_calls, now, since=said_at)
@@ -277,7 +270,7 @@ class Conversation:
         keys, self._digits = " ".join(self._digits), ""
         text = f"The caller pressed these keys on the telephone: {keys}"
         self._greeting.done()
-        self._transcript.caller_said(text, stream=self._live_id, at=self._at())
+        self._transcript.caller_said(text, stream=self._live_id, at=self._chronicle.at())
         self.model.type_text(text, now, is_turn=True)
         self._bot.asked_at = now
         self.changed = True
@@ -313,7 +306,7 @@ class Conversation:
 
     def _switch(self, cause: str, now: float) -> None:
         """Go on with the standby. What the old stream was saying is heard to its end."""
-        self._note_switch(cause)
+        self._chronicle.switched(cause)
         self._save()  # so that a crash in the middle finds all of it
         self._release_tools(now)
         old = self._live_id
@@ -329,16 +322,13 @@ class Conversation:
         self.stream_opened(now)
 
     def _close_first(self, now: float) -> None:
-        self._note_switch("deadline")
+        self._chronicle.switched("deadline")
         self._save()
         self._release_tools(now)
         self._bot.finish(self._live_id, now)
         self._forget_answer()
         self.model.close_first(now)
         self.changed = True
-
-    def _note_switch(self, reason: str) -> None:
-        self._switches.append(StreamSwitch(at=self._at(), reason=reason))
 
     def _forget_answer(self) -> None:
         """Nothing more comes of what the stream was about to say."""
@@ -387,11 +377,11 @@ class Conversation:
         """What counts from a stream that is being closed, too: its last texts and its bill."""
         match event:
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.FINAL, text=text):
-                self._transcript.bot_said(text, stream=leg.id, at=self._at())
+                self._transcript.bot_said(text, stream=leg.id, at=self._chronicle.at())
                 self.changed = True
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
                 if leg.late_turns_count and not leg.is_echo(text):
-                    self._transcript.caller_said(text, stream=leg.id, at=self._at())
+                    self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
                     self.changed = True
             case sonic.UsageReported():
                 self._report("usage", **dataclasses.asdict(leg.used_since(event)))
@@ -407,7 +397,7 @@ class Conversation:
             self._barge_in("transcript", now, noticed=True)
         self._bot.unmute()
         self._interrupted = False
-        self._transcript.caller_said(text, stream=leg.id, at=self._at())
+        self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
         answering = self._bot.speaking(now) or self._phone.audible(now)
         self.model.note_caller_text(text, now, answering=answering)
         self._phone.understood(text)
@@ -456,31 +446,9 @@ class Conversation:
         """A tool gave its result: the model gets it, once."""
         self.changed |= self._tools.finished(call, result, now)
 
-    # What is told of it
-
-    def context(self, owed: Sequence[str]) -> list[Turn]:
-        """The conversation as the next stream is told it, without the texts that are typed to it."""
-        return as_turns(
-            self._transcript.get_conversation_context(),
-            self._tools.ledger.get_function_call_history(),
-            owed=owed,
-        )
-
     def snapshot(self, state: SessionState) -> SessionState:
         """The state with all that was said and done so far, as it is to be saved."""
-        state.last_activity = self._ambient.utcnow()
-        state.stream_switches = list(self._switches)
-        state.conversation_history = self._transcript.get_conversation_context()
-        state.current_turn = sum(item.type == "input" for item in state.conversation_history)
-        state.function_calls = [
-            call.model_copy() for call in self._tools.ledger.get_function_call_history()
-        ]
-        return state.model_copy()
-
-    def _at(self) -> datetime:
-        """The time of day, later each time: the order of the conversation hangs on it."""
-        self._said_at = max(self._said_at + _TICK, self._ambient.utcnow())
-        return self._said_at
+        return self._chronicle.snapshot(state)
 
     @property
     def _rate_hz(self) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
 
+from opusagent.call.chronicle import Chronicle
 from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.plan import CallPlan
-from opusagent.function_handler import FunctionHandler
 from opusagent.models.session_state import FunctionCall
 from opusagent.sonic import reader as sonic
 
@@ -26,42 +26,36 @@ class ToolCalls:
     """Joins the model, the ledger and the shell that runs tools.
 
     Args:
-        at: The time of day, later each time.
+        chronicle: With the ledger.
         out: Where effects are appended, in order.
     """
 
     def __init__(
-        self,
-        plan: CallPlan,
-        model: ModelSide,
-        *,
-        at: Callable[[], datetime],
-        out: list[Effect],
+        self, plan: CallPlan, model: ModelSide, chronicle: Chronicle, *, out: list[Effect]
     ) -> None:
         self._plan = plan
         self._model = model
-        self._at = at
+        self._at = chronicle.at
+        self._ledger = chronicle.ledger
         self._out = out
-        self.ledger = FunctionHandler()
 
     @property
     def running(self) -> bool:
         """Whether a tool has still to give its result."""
-        return bool(self.ledger.running)
+        return bool(self._ledger.running)
 
     def restore(self, calls: Sequence[FunctionCall], now: float, *, since: datetime | None) -> bool:
-        """Go on with a ledger from another process. True if the model has something to answer.
+        """Go on with the calls of another process. True if the model has something to answer.
 
         What was running is run again if it may be; else the model learns that nobody knows what came of it.
 
         Args:
-            calls: The ledger.
+            calls: As they stand in the ledger.
             now: The present, in monotonic seconds.
             since: When the newest turn began: a result that came after it has not been spoken about.
         """
-        self.ledger.restore_function_calls(calls)
         repeatable = {tool.name for tool in self._plan.tools if tool.repeatable}
-        running = self.ledger.running
+        running = self._ledger.running
         unspoken = [c for c in calls if c.ended_at and (since is None or c.ended_at > since)]
         for entry in unspoken:
             self._model.type_text(_as_data(entry.name, entry.result or {}), now)
@@ -77,7 +71,7 @@ class ToolCalls:
     def requested(self, leg: Leg, event: sonic.ToolRequested, now: float) -> bool:
         """The model asks for a tool. False if it has asked for this before."""
         call = ToolCall(leg.id, event.tool_use_id, event.name, event.arguments)
-        if not self.ledger.begin(call.tool_use_id, call.name, call.arguments, at=self._at()):
+        if not self._ledger.begin(call.tool_use_id, call.name, call.arguments, at=self._at()):
             return False
         if leg.role is LegRole.LIVE:
             # The turn that asked for this is being dealt with: to type it again could run it twice.
@@ -91,7 +85,7 @@ class ToolCalls:
 
     def finished(self, call: ToolCall, result: dict[str, JsonValue], now: float) -> bool:
         """A tool gave its result: the model gets it, once. False if it has one already."""
-        if not self.ledger.finish(call.tool_use_id, result, at=self._at()):
+        if not self._ledger.finish(call.tool_use_id, result, at=self._at()):
             return False
         self._out.append(Report("tool finished", {"name": call.name, "failed": "error" in result}))
         self._model.tool_result(call, result, _as_data(call.name, result), now)

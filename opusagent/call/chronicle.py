@@ -1,0 +1,67 @@
+"""What was said and done in a call, in order: as it is stored, and as the next stream is told it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from opusagent.call.context import as_turns
+from opusagent.function_handler import FunctionHandler
+from opusagent.models.session_state import SessionState, StreamSwitch, Turn
+from opusagent.transcript_manager import TranscriptManager
+
+__all__ = ["Chronicle"]
+
+_TICK = timedelta(microseconds=1)
+
+
+class Chronicle:
+    """The transcript, the ledger and the changes of stream, dated by one clock.
+
+    Args:
+        utcnow: The time of day, aware of its zone.
+    """
+
+    def __init__(self, utcnow: Callable[[], datetime]) -> None:
+        self._utcnow = utcnow
+        self._newest_at = utcnow()
+        self._switches: list[StreamSwitch] = []
+        self.transcript = TranscriptManager()
+        self.ledger = FunctionHandler()
+
+    def at(self) -> datetime:
+        """The time of day, later each time: the order of the conversation hangs on it."""
+        self._newest_at = max(self._newest_at + _TICK, self._utcnow())
+        return self._newest_at
+
+    def switched(self, reason: str) -> None:
+        """Another stream takes over."""
+        self._switches.append(StreamSwitch(at=self.at(), reason=reason))
+
+    def context(self, owed: Sequence[str]) -> list[Turn]:
+        """The conversation as the next stream is told it, without the texts that are typed to it."""
+        return as_turns(
+            self.transcript.get_conversation_context(),
+            self.ledger.get_function_call_history(),
+            owed=owed,
+        )
+
+    def snapshot(self, state: SessionState) -> SessionState:
+        """The state with all that was said and done so far, as it is to be saved."""
+        state.last_activity = self._utcnow()
+        state.stream_switches = list(self._switches)
+        state.conversation_history = self.transcript.get_conversation_context()
+        state.current_turn = sum(item.type == "input" for item in state.conversation_history)
+        state.function_calls = [
+            call.model_copy() for call in self.ledger.get_function_call_history()
+        ]
+        return state.model_copy()
+
+    def restore(self, state: SessionState) -> None:
+        """Go on from what another process has stored."""
+        self._switches = list(state.stream_switches)
+        self._newest_at = max(
+            [self._newest_at, *(i.at for i in state.conversation_history if i.at)]
+        )
+        self.transcript.restore_conversation_context(state.conversation_history, at=self.at())
+        self.ledger.restore_function_calls(state.function_calls)
