@@ -10,8 +10,8 @@ from pydantic import JsonValue
 
 from opusagent.models.session_state import FunctionCall, ToolStatus
 
-MAX_QUOTED_BYTES = 700
-"""How much of arguments or a result is quoted in the history; a part may be 1 KB (Nova 2 user guide)."""
+MAX_QUOTED_BYTES = 4_000
+"""How much of arguments or a result is quoted in the history, which may have 40 KB (Nova 2 user guide)."""
 
 
 class FunctionHandler:

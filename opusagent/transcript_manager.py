@@ -155,6 +155,12 @@ class TranscriptManager:
             if sentence.told is _Told.PLANNED:
                 sentence.told = _Told.VOICED
 
+    def last_voiced(self, *, stream: int) -> str:
+        """The newest sentence of the stream that sounds, or sounded; empty if there is none."""
+        answer = self._last_answer(stream)
+        spoken = [s.text for s in answer.sentences if s.told in _SPOKEN] if answer else []
+        return spoken[-1] if spoken else ""
+
     def bot_finished(self, *, stream: int) -> None:
         """The answer is complete: the next planned sentence begins another one."""
         if (answer := self._last_answer(stream)) is not None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from opusagent.function_handler import FunctionHandler, as_text
+from opusagent.function_handler import MAX_QUOTED_BYTES, FunctionHandler, as_text
 from opusagent.models.session_state import FunctionCall, ToolStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,9 +64,9 @@ def test_a_line_is_never_long_and_always_readable(
     arguments: str, result: dict[str, JsonValue]
 ) -> None:
     ledger = FunctionHandler()
-    ledger.begin("t", "look", arguments * 50, at=NOW)
+    ledger.begin("t", "look", arguments * 500, at=NOW)
     ledger.finish("t", result, at=LATER)
     line = as_text(ledger.get_function_call_history()[0])
-    assert len(line.encode()) < 1600
-    if len(json.dumps(result, ensure_ascii=False).encode()) <= 700:
+    assert len(line.encode()) < 2 * MAX_QUOTED_BYTES + 200
+    if len(json.dumps(result, ensure_ascii=False).encode()) <= MAX_QUOTED_BYTES:
         assert json.dumps(result, ensure_ascii=False) in line

@@ -65,6 +65,11 @@ class SpeechDetector:
         """Whether speech has started and not stopped."""
         return self._speaking
 
+    @property
+    def rising(self) -> bool:
+        """Whether sound has been heard of late that may become speech."""
+        return self._loud > 0 and not self._speaking
+
     def feed(self, pcm: bytes) -> SpeechChange | None:
         """Count `pcm` (whole samples) in; says what it changed, if anything."""
         samples = len(pcm) >> 1

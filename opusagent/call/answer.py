@@ -22,6 +22,7 @@ class Answer:
         self._muted = False
         self._generating = False
         self._sounded = False
+        self._in_block = False
         self._active_at = 0.0
 
     def generating(self, now: float) -> bool:
@@ -32,6 +33,10 @@ class Answer:
         """Whether some of the answer that is being generated is to be heard already."""
         return self._sounded and self.generating(now)
 
+    def breaks_off(self, now: float) -> bool:
+        """Whether some of the answer is to be heard and, if nothing more came now, the rest would be missing."""
+        return self._sounded and (self._in_block or self.generating(now))
+
     @property
     def ends_by(self) -> float | None:
         """When the answer under way counts as over, if nothing more comes of it; None without one."""
@@ -41,7 +46,7 @@ class Answer:
         """A block of audio begins. True if it is to be heard."""
         if not self.generating(now):
             self._muted = self._sounded = False
-        self._generating = True
+        self._generating = self._in_block = True
         self._active_at = now
         if self._muted:
             self._dead.add(content_id)
@@ -63,9 +68,13 @@ class Answer:
         self._sounded = True
         return True
 
+    def block_ends(self) -> None:
+        """All the audio of the block has come."""
+        self._in_block = False
+
     def ends(self) -> None:
         """The model has finished the answer, or has stopped it."""
-        self._generating = self._sounded = self._muted = False
+        self._generating = self._sounded = self._muted = self._in_block = False
         self._blocks.clear()
         self._silent.clear()
 
@@ -75,12 +84,14 @@ class Answer:
         self._dead |= self._blocks
         self._blocks.clear()
         self._silent.clear()
+        self._in_block = False
         if noticed:
             self._generating = self._sounded = False
 
     def unmute(self) -> None:
         """The model has taken the caller's turn: what begins now answers that."""
-        self._muted = False
+        if self._muted:
+            self._muted = self._sounded = False
 
     def stream_lost(self) -> None:
         """Nothing more comes of it."""

@@ -23,7 +23,8 @@ class Came(enum.Enum):
     """What an event was to the conversation."""
 
     NOTHING_NEW = "nothing_new"
-    SOUND = "sound"  # the first of a block: the bot answers
+    SOUND = "sound"  # the first of an answer
+    MORE = "more"  # the first of another block of it: what was said meanwhile is not answered by it
     END = "end"  # of an answer
 
 
@@ -86,6 +87,8 @@ class BotTurns:
                 answer.ends()
                 self.finish(leg.id, now)
                 return Came.END
+            case sonic.BotSpeechEnded():
+                answer.block_ends()
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
                 self._plan(leg, event)
         return Came.NOTHING_NEW
@@ -98,6 +101,11 @@ class BotTurns:
                 self._transcript.bot_unheard(content_id=content_id)
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
                 self._plan(leg, event)
+
+    def broken_off(self, leg: Leg, now: float) -> str | None:
+        """The sentence in which the answer of a stream ends too soon, if it ends now; None if it does not."""
+        answer = self._answer if leg.role is LegRole.LIVE else self._old_answer
+        return self._transcript.last_voiced(stream=leg.id) if answer.breaks_off(now) else None
 
     def finish(self, stream: StreamId, now: float) -> None:
         """What has come of a stream's answer is all of it."""
@@ -117,6 +125,10 @@ class BotTurns:
         """Nothing more comes of the answer of the live stream."""
         self._answer.stream_lost()
 
+    def old_stream_lost(self) -> None:
+        """Nothing more comes of the answer of the stream that was replaced."""
+        self._old_answer.stream_lost()
+
     def hand_over(self) -> None:
         """Another stream answers from now on; the old one may finish what it says."""
         self._old_answer, self._answer = self._answer, Answer()
@@ -130,10 +142,11 @@ class BotTurns:
         self, stream: StreamId, answer: Answer, content_id: str, pcm: bytes, now: float
     ) -> Came:
         came = Came.NOTHING_NEW
+        goes_on = answer.speaking(now)
         if answer.is_first(content_id):
             # Only what sounds is an answer: a stream may break between announcing and speaking.
             self._transcript.bot_voices(content_id=content_id)
-            came = Came.SOUND
+            came = Came.MORE if goes_on else Came.SOUND
         self._comfort.stop(now)
         if self._phone.play(pcm, content_id, now, source=stream):
             after = None if self.asked_at is None else _ms(now - self.asked_at)

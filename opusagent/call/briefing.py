@@ -54,6 +54,10 @@ class Briefing:
         """Nothing is owed any more."""
         self._owed.clear()
 
+    def data_used(self) -> None:
+        """What no caller has said, such as a result, is owed no longer."""
+        self._owed = [owed for owed in self._owed if owed.is_turn]
+
     def past(self, share: float) -> history.History:
         """The history for a stream, without what is owed.
 

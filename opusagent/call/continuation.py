@@ -18,11 +18,14 @@ from opusagent.call.plan import ContinuationPolicy
 __all__ = ["Action", "Continuation", "Decision", "Moment", "Phase"]
 
 SPREAD = 0.1
-"""Share of the time from threshold to limit over which calls are spread, so that those that began
-together do not open their next streams together."""
+"""Share of the time from threshold to limit, and of the threshold at most, over which calls are spread,
+so that those that began together do not open their next streams together."""
 
 EXPIRY_S = 180.0
 """How long before its credentials expire a stream counts as past its threshold."""
+
+LAST_CALL_S = 10.0
+"""How long before its credentials expire a stream waits for no good moment any more."""
 
 LEAST_LIFE_S = 10.0
 """No stream is replaced sooner for its credentials: the next one may have been given the same."""
@@ -35,6 +38,10 @@ LEAD_S = 10.0
 
 GRACE_S = 3.0
 """How long past its deadline a stream waits for a standby that is being opened."""
+
+CLOSING_S = 30.0
+"""How long before its deadline a stream is given up at a good moment, where its next one was refused: there
+may be none before this one is closed. At most a third of the wait for a good moment."""
 
 STALE_S = 40.0
 """A standby that has not been used is renewed: the service ends one that hears nothing (55 s)."""
@@ -116,13 +123,16 @@ class Continuation:
         expires_at: float | None = None,
     ) -> None:
         self._policy = policy
-        left_s = policy.limit_s - policy.transition_threshold_s
-        self._threshold_at = opened_at + policy.transition_threshold_s + spread * SPREAD * left_s
+        threshold_s = policy.transition_threshold_s
+        spread_s = SPREAD * min(policy.limit_s - threshold_s, threshold_s)
+        self._threshold_at = opened_at + threshold_s + spread * spread_s
         if expires_at is not None:
             soonest = max(expires_at - EXPIRY_S, opened_at + LEAST_LIFE_S)
             self._threshold_at = min(self._threshold_at, soonest)
         timeout_s = policy.audio_start_timeout_s
         self._force_at = min(self._threshold_at + timeout_s, opened_at + policy.last_s)
+        if expires_at is not None:
+            self._force_at = max(self._threshold_at, min(self._force_at, expires_at - LAST_CALL_S))
         waits_s = self._force_at - self._threshold_at
         self._prepare_by = self._force_at - min(LEAD_S, waits_s / 10)
         self._grace_s = min(GRACE_S, (policy.limit_s - policy.last_s) / 2)
@@ -180,7 +190,7 @@ class Continuation:
             case Phase.ARMED if cause := self._cause_to_prepare(moment, now):
                 return self._ask(Action.OPEN_STANDBY, cause, now)
             case Phase.PREPARING:
-                return self._while_preparing(now)
+                return self._while_preparing(moment, now)
             case Phase.READY:
                 return self._while_ready(moment, now)
         return NOTHING
@@ -196,7 +206,7 @@ class Continuation:
                 silent_at = None if quiet_from is None else quiet_from + SILENCE_S
                 times = (silent_at, self._prepare_by)
             case Phase.PREPARING:
-                times = (self._next_try_at, self._give_up_at)
+                times = (self._next_try_at, self._give_up_at, self._close_at(moment))
             case Phase.READY:
                 times = (self._good_at(moment), self._fresh_until, self._force_at)
         return min((at for at in times if at is not None), default=None)
@@ -210,10 +220,14 @@ class Continuation:
             return "silence"
         return "timeout" if now >= self._prepare_by else ""
 
-    def _while_preparing(self, now: float) -> Decision:
-        if now >= self._give_up_at:
+    def _while_preparing(self, moment: Moment, now: float) -> Decision:
+        close_at = self._close_at(moment)
+        cause = "deadline" if now >= self._give_up_at else ""
+        if close_at is not None and now >= close_at:
+            cause = self._cause_to_switch(moment, now)
+        if cause:
             self._phase = Phase.DONE
-            return Decision(Action.CLOSE_FIRST, "deadline")
+            return Decision(Action.CLOSE_FIRST, cause)
         if now < self._next_try_at:
             return NOTHING
         if self._asked_at is None:
@@ -264,6 +278,14 @@ class Continuation:
         if self._asked_at is None:
             return self._force_at
         return max(self._force_at, min(self._asked_at, self._force_at) + self._grace_s)
+
+    def _close_at(self, moment: Moment) -> float | None:
+        """When the stream is closed though there is no other, because the moment is good."""
+        good_at = self._good_at(moment)
+        if good_at is None or self._asked_at is not None or not self._n_lost:
+            return None
+        waits_s = self._force_at - self._threshold_at
+        return max(good_at, self._force_at - min(CLOSING_S, waits_s / 3))
 
     @property
     def _fresh_until(self) -> float | None:

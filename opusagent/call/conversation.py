@@ -30,12 +30,17 @@ from opusagent.call.tool_calls import ToolCalls
 from opusagent.models.session_state import Role, SessionState
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
-from opusagent.sonic.reader import Stage
+from opusagent.sonic.reader import Stage, StopReason
 
 __all__ = ["CallerDid", "Conversation"]
 
 TOOL_RELEASE_S = 1.0
 """A tool request whose block is never ended is taken as complete after this long."""
+
+BROKE_OFF = (
+    '[the line broke in the middle of your sentence "{}"; say it once more and finish your answer]'
+)
+"""Typed to the stream that has to go on with an answer."""
 
 KEPT_RATE_HZ = 16_000
 """Of speech that is stored: the line to the next process may have another rate."""
@@ -134,9 +139,12 @@ class Conversation:
         """A stream is gone; what came of its answer is played to its end, the rest will not come."""
         if self.model.is_standby(leg):
             return
+        if failure.remedy is not Remedy.REOPEN_WITHOUT_LAST:
+            self._have_it_finished(leg, now)
         self._bot.finish(leg.id, now)
         self.changed = True
         if leg.role is LegRole.DRAINING:
+            self._bot.old_stream_lost()
             return
         self._forget_answer()
         if leg.role is LegRole.LIVE:
@@ -152,7 +160,7 @@ class Conversation:
                 case Action.SWITCH:
                     self._switch(decision.cause, now)
                 case Action.CLOSE_FIRST:
-                    self._close_first(now)
+                    self._close_first(decision.cause, now)
                 case _:
                     return
 
@@ -243,7 +251,8 @@ class Conversation:
         speaks = self._phone.heard(pcm, now)
         if spoke and not speaks:
             self._bot.asked_at = now
-        self.model.caller_audio(pcm, speech=speaks, now=now)
+        rising = self._phone.caller_may_speak
+        self.model.caller_audio(pcm, speech=speaks, rising=rising, now=now)
 
     def _caller_withheld(self, now: float) -> None:
         if self._phone.caller_speaks:
@@ -321,14 +330,28 @@ class Conversation:
         self._forget_answer()
         self.stream_opened(now)
 
-    def _close_first(self, now: float) -> None:
-        self._chronicle.switched("deadline")
+    def _close_first(self, cause: str, now: float) -> None:
+        """No standby can be had while the live stream is there."""
+        assert self.model.live is not None
+        self._chronicle.switched(cause)
         self._save()
         self._release_tools(now)
+        self._have_it_finished(self.model.live, now)
         self._bot.finish(self._live_id, now)
         self._forget_answer()
         self.model.close_first(now)
         self.changed = True
+
+    def _have_it_finished(self, leg: Leg, now: float) -> None:
+        """A stream ends in the middle of an answer: another one says the rest, unless the caller has the word."""
+        sentence = self._bot.broken_off(leg, now)
+        if sentence is None or self._phone.caller_speaks or self.model.unanswered_speech:
+            return
+        text = BROKE_OFF.format(sentence)
+        if leg.role is LegRole.LIVE:
+            self.model.ask_next(text, now)
+        else:
+            self.model.type_text(text, now)
 
     def _forget_answer(self) -> None:
         """Nothing more comes of what the stream was about to say."""
@@ -357,9 +380,12 @@ class Conversation:
         """What only the stream that has the caller's ear may do."""
         match event:
             case sonic.BotSpeechStarted():
-                self.model.bot_started()
+                self.model.bot_started(now)
+            case sonic.BotSpeechEnded(stop_reason=stop_reason):
+                self.model.bot_ended(answer=stop_reason is StopReason.END_TURN)
             case sonic.Interrupted():
                 self._interrupted = True
+                self.model.bot_ended(answer=False)
                 self._barge_in("model", now, noticed=True)
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
                 self._caller_understood(leg, text, now)
@@ -369,8 +395,13 @@ class Conversation:
                 self._greeting.done()
                 self._interrupted = False
                 self.model.answered()
+            case Came.MORE:
+                self._interrupted = False
+                self.model.went_on(now)
             case Came.END:
                 self.changed = True
+        if isinstance(event, sonic.BotAudio):
+            self.model.bot_goes_on(max(now, self._phone.silent_from))
         self._tool_event(leg, event, now)
 
     def late_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
@@ -380,7 +411,8 @@ class Conversation:
                 self._transcript.bot_said(text, stream=leg.id, at=self._chronicle.at())
                 self.changed = True
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
-                if leg.late_turns_count and not leg.is_echo(text):
+                if leg.late_turns and not leg.is_echo(text):
+                    leg.late_turns -= 1
                     self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
                     self.changed = True
             case sonic.UsageReported():

@@ -99,7 +99,7 @@ class Handover:
         return NOTHING
 
     def next_timer(self) -> float | None:
-        """When `decide` or `handle_timer` has something to do."""
+        """When `decide`, `overdue` or `feed` has something to do."""
         times = [self._timers.next()]
         if self._continuation is not None:
             times.append(self._continuation.next_timer(self._moment))
@@ -107,10 +107,12 @@ class Handover:
             times.append(self._feed.next_timer())
         return min((at for at in times if at is not None), default=None)
 
-    def handle_timer(self, now: float) -> None:
-        """Feed silence to the draining stream, and let go of it in time."""
-        while self._timers.pop_due(now) is not None:
-            self.drained()
+    def overdue(self, now: float) -> Leg | None:
+        """The draining stream, once, if it has had its time."""
+        return None if self._timers.pop_due(now) is None else self._draining
+
+    def feed(self, now: float) -> None:
+        """Give the draining stream the silence that is due."""
         while self._draining is not None and (silence := self._feed.silence_due(now)):
             self._legs.audio(self._draining, silence)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
 
@@ -18,7 +19,10 @@ from opusagent.call.events import (
 from opusagent.sonic.reader import UsageReported
 from opusagent.sonic.stream import SonicConfig, SonicStream
 
-__all__ = ["Leg", "LegRole", "Legs"]
+__all__ = ["ALL", "Leg", "LegRole", "Legs"]
+
+ALL = math.inf
+"""Every text that is still to come of a stream."""
 
 KEPT_CLOSED = 3
 """Closed streams that are known still: their late texts count."""
@@ -43,8 +47,9 @@ class Leg:
         live_at: When it was told the conversation and began to hear the caller.
         expires_at: When the credentials that sign it expire; None if they do not.
         has_summary: Whether its prompt holds the conversation, for a service that refuses histories.
-        late_turns_count: Whether what it heard of the caller is still to be told: nothing of it was
-            given to its successor.
+        untold: Whether it has answered something of the caller that it has not told as text yet.
+        late_turns: How many texts of hers it may still tell once it is replaced: what its successor was
+            given as audio, that one tells.
         typed: Texts that it was given and may say once more.
     """
 
@@ -57,7 +62,8 @@ class Leg:
     expires_at: float | None = None
     had_history: bool = False
     has_summary: bool = False
-    late_turns_count: bool = False
+    untold: bool = False
+    late_turns: float = 0
     usage: UsageReported | None = None
     typed: list[str] = field(default_factory=list)
 

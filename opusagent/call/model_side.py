@@ -17,7 +17,7 @@ from opusagent.call.briefing import Briefing
 from opusagent.call.continuation import Decision, Moment
 from opusagent.call.events import CloseReason, Effect, Report, StreamId, StreamLost, ToolCall
 from opusagent.call.handover import Handover
-from opusagent.call.legs import Leg, LegRole, Legs
+from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
 from opusagent.call.recovery import COMFORT_AFTER_S, GIVE_UP_AFTER_S, HEAD_TIMEOUT_S, Recovery
 from opusagent.call.timers import Timers
@@ -28,6 +28,11 @@ from opusagent.sonic.failures import Failure, Remedy, classify
 from opusagent.sonic.stream import SonicConfig
 
 __all__ = ["GaveUp", "ModelSide"]
+
+
+LATENCY_S = 1.0
+"""What the bot goes on to say sooner after it was given a text is about something else still: answers to
+typed text began after 0.6 s to 1.3 s (field measurement)."""
 
 
 class Deadline(enum.Enum):
@@ -85,6 +90,8 @@ class ModelSide:
         self._briefing = Briefing(plan, context)
         self._uplink = Uplink(self._rate, plan.audio_buffer_s, self._legs, out=out)
         self._watchdog = Watchdog(plan.deaf_after_s)
+        self._owed_at: float | None = None  # when the newest text was given
+        self._sentence_at = 0.0  # when the bot began its newest sentence
         self._unheard_from: float | None = None  # since when no stream hears her
         self.wants_comfort = False
         """Whether the caller has waited for a stream so long that she should hear something."""
@@ -125,7 +132,8 @@ class ModelSide:
             self._handover.standby_lost(leg, failure, now)
             return None
         if leg is not self._current:
-            self._handover.drained(CloseReason.LOST)
+            overdue = failure.code == "DrainTimeout"
+            self._handover.drained(CloseReason.REPLACED if overdue else CloseReason.LOST)
             return None
         self._report_lost(leg, failure, now)
         self._leave(leg, CloseReason.NO_HEAD if failure.code == "NoHead" else CloseReason.LOST, now)
@@ -160,7 +168,9 @@ class ModelSide:
                     self.wants_comfort = True
                 case Deadline.GIVE_UP:
                     return GaveUp(self._failure)
-        self._handover.handle_timer(now)
+        if (old := self._handover.overdue(now)) is not None:
+            return StreamLost(old.id, classify("DrainTimeout"))
+        self._handover.feed(now)
         if self.live is not None:
             if (kind := self._watchdog.verdict(now)) is not None:
                 self._out.append(Report("stream deaf", {"stream": self.live.id, "kind": kind}))
@@ -179,7 +189,7 @@ class ModelSide:
         """Close every stream that is not closing yet, properly, and open no other."""
         self._timers.clear_all()
         if self.live is not None:
-            self.live.late_turns_count = True
+            self.live.late_turns = ALL
         self._handover.close(reason)
         self.wants_comfort = False
         for leg in self._legs:
@@ -209,9 +219,8 @@ class ModelSide:
         assert new is not None
         assert old.live_at is not None
         self._recovery.lived(now - old.live_at)
+        old.late_turns = old.untold if self.unanswered_speech else ALL
         figures = self._go_live(new, now)
-        # What its successor was given as audio, that will tell; what it was not given, this one may.
-        old.late_turns_count = not figures["replayed_ms"]
         self._report_switch(old, new, cause, figures, now)
         if drain:
             self._handover.drain(old, now)
@@ -275,9 +284,16 @@ class ModelSide:
         """A stream by its number, also one that is closing."""
         return self._legs.get(stream)
 
-    def caller_audio(self, pcm: bytes, *, speech: bool, now: float) -> None:
-        """Keep a chunk of the caller's audio and pass it on as it is."""
-        if self._uplink.heard(pcm, self.live, speech=speech, now=now):
+    def caller_audio(self, pcm: bytes, *, speech: bool, rising: bool = False, now: float) -> None:
+        """Keep a chunk of the caller's audio and pass it on as it is.
+
+        Args:
+            pcm: At the rate of the streams.
+            speech: Whether the caller speaks in it.
+            rising: Whether there is sound in it that may become speech.
+            now: The present, in monotonic seconds.
+        """
+        if self._uplink.heard(pcm, self.live, speech=speech, rising=rising, now=now):
             self._expect_life(now)
 
     def caller_withheld(self, now: float) -> None:
@@ -302,6 +318,11 @@ class ModelSide:
         if self.live is not None:
             self._uplink.prime(self.live, now)
             self._legs.type(self.live, text)
+
+    def ask_next(self, text: str, now: float) -> None:
+        """Give a text to the next stream: the one there is cannot take it any more."""
+        self._briefing.owe(text, is_turn=False)
+        self._owed_at = now
 
     def tool_result(
         self, call: ToolCall, result: dict[str, JsonValue], as_data: str, now: float
@@ -331,17 +352,41 @@ class ModelSide:
             answering: Whether the bot is speaking, perhaps in answer to this: its text may come late.
         """
         awaited = self.unanswered_speech or self._briefing.owed_turns
+        if self.live is not None:
+            self.live.untold = False
         self._uplink.ring.commit()
         if awaited or not answering:
             self._owe(text.strip(), now, is_turn=True)
 
-    def bot_started(self) -> None:
-        """The bot begins to speak."""
+    def bot_started(self, now: float) -> None:
+        """The bot begins a sentence."""
+        self._sentence_at = now
         self._handover.bot_started()
+        self._watchdog.sentence_began(now)
+
+    def bot_goes_on(self, until: float) -> None:
+        """More of its sentence has come; with it the phone has something to play until then."""
+        self._watchdog.sentence_goes_on(until)
+
+    def bot_ended(self, *, answer: bool) -> None:
+        """The bot ends a sentence, and perhaps its answer with it."""
+        self._watchdog.sentence_ended()
+        if answer and self._owed_at is not None and self._sentence_at > self._owed_at:
+            self._briefing.data_used()
+
+    def went_on(self, now: float) -> None:
+        """The bot goes on with an answer: that may be about what it was given, but not just now."""
+        if self._owed_at is not None and now - self._owed_at >= LATENCY_S:
+            self._owed_at = None
+            self._briefing.answered()
+            self._watchdog.answered()
 
     def answered(self) -> None:
         """The bot speaks or acts: nothing that was said or typed before is owed an answer."""
+        if self.live is not None:
+            self.live.untold |= self.unanswered_speech
         self._uplink.ring.commit()
+        self._owed_at = None
         self._briefing.answered()
         self._watchdog.answered()
 
@@ -435,6 +480,7 @@ class ModelSide:
 
     def _owe(self, text: str, now: float, *, is_turn: bool) -> None:
         self._briefing.owe(text, is_turn=is_turn)
+        self._owed_at = now
         if self.live is not None:
             self._watchdog.answer_is_owed(now)
 

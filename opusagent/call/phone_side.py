@@ -137,6 +137,11 @@ class PhoneSide:
         return self._detector.speaking
 
     @property
+    def caller_may_speak(self) -> bool:
+        """Whether there is sound of her that is too short yet to be called speech."""
+        return self._detector.rising
+
+    @property
     def caller_spoke_over_bot(self) -> bool:
         """Whether the caller began to speak after the newest play stream began."""
         began = self._voice.began_at
@@ -197,6 +202,11 @@ class PhoneSide:
     def remaining_s(self, now: float) -> float:
         """Seconds until the phone has played all there is."""
         return self._voice.remaining_s(now)
+
+    @property
+    def silent_from(self) -> float:
+        """When it has played, or had played, all there is, in monotonic seconds."""
+        return self._voice.silent_from()
 
     def pump(self, now: float) -> None:
         """Hand over what is due."""

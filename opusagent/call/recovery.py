@@ -44,10 +44,11 @@ class Recovery:
         self._random = random
         self.history_share = 1.0
         """How much of the allowed history the next stream gets; 0 puts a short summary in the prompt."""
+        self._accepted_share = 1.0  # what the service has not refused in this call
         self._begin()
 
     def _begin(self) -> None:
-        self.history_share = 1.0
+        self.history_share = self._accepted_share
         self._quick = 0
         self._slow = 0
         self._refreshes = 0
@@ -82,18 +83,21 @@ class Recovery:
             self._shorten(had_history=had_history)
             if self._refusals >= MAX_REFUSALS:
                 return None
-        return self._delay_s(failure)
+        return self._delay_s(failure, lived=lived)
 
     def _shorten(self, *, had_history: bool) -> None:
         if had_history:
             self.history_share = 0.5 if self.history_share == 1.0 else 0.0
+            self._accepted_share = self.history_share
         else:
             self._refusals += 1
 
-    def _delay_s(self, failure: Failure) -> float | None:
+    def _delay_s(self, failure: Failure, *, lived: bool) -> float | None:
         match failure.remedy:
             case Remedy.FATAL:
                 return None
+            case Remedy.REOPEN_LATER if lived:
+                return 0.0  # the service has carried the call until now: ask at once, then later
             case Remedy.REOPEN_LATER:
                 wait_s = _SLOW_S[min(self._slow, len(_SLOW_S) - 1)]
                 self._slow += 1

@@ -46,19 +46,25 @@ class ReplayRing:
         self._committed = 0  # frames below this number are done with
         self._speech_began = 0  # number of the first frame of the newest speech
         self._speaking = False
+        self._rose_from: int | None = None  # the first frame of what may become speech
         self._spoke_to = 0  # the frame after the newest one with speech
         self._heard_to = 0  # frames below this number have reached a stream by replay
         self._tail = 0  # bytes of silence after the newest speech
         self._lost = 0  # bytes
 
-    def add(self, pcm: bytes, *, speech: bool, heard: bool) -> None:
+    def add(self, pcm: bytes, *, speech: bool, heard: bool, rising: bool = False) -> None:
         """Keep a frame. The oldest leave when the ring is full.
 
         Args:
             pcm: The frame.
             speech: Whether the caller speaks in it.
             heard: Whether a stream gets it as well.
+            rising: Whether there is sound in it or shortly before that may become speech.
         """
+        if not rising:
+            self._rose_from = None
+        elif self._rose_from is None:
+            self._rose_from = self._next
         if speech and not self._speaking:
             self._speech_began = self._next
         self._speaking = speech
@@ -97,6 +103,7 @@ class ReplayRing:
     def pause(self) -> None:
         """Nothing more comes for now: what was being said is over."""
         self._speaking = False
+        self._rose_from = None
 
     def commit(self) -> None:
         """Everything the caller has finished saying is done with; what is being said now is not."""
@@ -108,11 +115,15 @@ class ReplayRing:
         self._speech_began = self._next
 
     def uncommitted(self) -> list[bytes]:
-        """The frames to replay, in order: from shortly before the first unanswered speech to the newest."""
+        """The frames to replay, in order: from shortly before the first unanswered speech to the newest.
+
+        Where there is none, what may become speech.
+        """
         frames = [frame for frame in self._frames if frame.number >= self._committed]
         first = next((i for i, frame in enumerate(frames) if frame.speech), None)
-        if first is None:
-            return []
+        if first is None:  # a word may have begun that nobody knows to be one
+            begun = self._rose_from
+            return [f.pcm for f in frames if begun is not None and f.number >= begun]
         wanted = int(PREROLL_S * self._rate)
         while first > 0 and wanted > 0:
             first -= 1

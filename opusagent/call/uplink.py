@@ -38,10 +38,12 @@ class Uplink:
         """Whether the newest frame had speech in it."""
         return bool(self._said_bytes)
 
-    def heard(self, pcm: bytes, live: Leg | None, *, speech: bool, now: float) -> bool:
+    def heard(
+        self, pcm: bytes, live: Leg | None, *, speech: bool, rising: bool, now: float
+    ) -> bool:
         """Keep a frame and pass it on. True if something that the caller said has ended with it."""
         self._feed.withheld = False
-        self.ring.add(pcm, speech=speech, heard=live is not None)
+        self.ring.add(pcm, speech=speech, heard=live is not None, rising=rising)
         if live is not None:
             self._legs.audio(live, pcm)
             self._feed.fed(len(pcm), now)
@@ -54,6 +56,7 @@ class Uplink:
     def withheld(self) -> bool:
         """No more comes for now. True if something that the caller said has ended."""
         self._feed.withheld = True
+        self._began_at = None  # how long nothing comes is the phone's business
         self.ring.pause()
         return self._speech_ended()
 

@@ -19,7 +19,7 @@ LIVELY_S = 1.0
 MAX_PATIENCE = 8.0
 """The most by which the waits grow, where new streams prove no better."""
 
-type Kind = Literal["deaf", "dumb"]
+type Kind = Literal["deaf", "dumb", "stalled"]
 
 
 class Watchdog:
@@ -50,9 +50,23 @@ class Watchdog:
         """The model has understood the caller, or was given a text, and should answer."""
         self._watch("dumb", now)
 
+    def sentence_began(self, now: float) -> None:
+        """The model has announced the audio of a sentence: it comes faster than it is heard, or not at all."""
+        self._watch("stalled", now)
+
+    def sentence_goes_on(self, until: float) -> None:
+        """More of its audio has come: the caller hears it until then."""
+        if "stalled" in self._since:
+            self._since["stalled"] = until
+
+    def sentence_ended(self) -> None:
+        """All of its audio has come."""
+        self._since.pop("stalled", None)
+
     def answered(self) -> None:
         """The model speaks or acts."""
-        self._since.clear()
+        self._since.pop("deaf", None)
+        self._since.pop("dumb", None)
         self._patience = 1.0
 
     def stream_lost(self) -> None:

@@ -44,10 +44,11 @@ OUR_CODES: Final = (
     "Undecodable",
     "NoCredentials",
     "Deaf",
+    "DrainTimeout",
 )
 """Codes for what no exception of the service describes: no response head in time, a bare end of the
 stream, a broken connection, a send that blocks, a frame that cannot be decoded, no credentials to
-be had, and a stream that takes everything and says nothing."""
+be had, a stream that takes everything and says nothing, and a replaced one that does not finish its answer."""
 
 # First match wins. A row holds the code without its ending (a pattern, `*` is any), a
 # piece of the message in lower case ("" is any message), and what to do. One class, ValidationException, stands for idle

@@ -156,7 +156,8 @@ class FatedCall(CallDriver):
         if head_at is None:
             return 0.0
         policy = self.plan.continuation
-        spread_s = self.random() * 0.1 * (policy.limit_s - policy.transition_threshold_s)
+        threshold_s = policy.transition_threshold_s
+        spread_s = self.random() * 0.1 * min(policy.limit_s - threshold_s, threshold_s)
         forced_s = policy.transition_threshold_s + spread_s + policy.audio_start_timeout_s
         return head_at + min(forced_s, policy.last_s) - self.now
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from opusagent.audiocodes.peer_events import PeerEvent, PlayChunk
+from opusagent.call.answer import MAX_PAUSE_S
 from opusagent.call.events import (
     Effect,
     FromSonic,
@@ -46,6 +47,9 @@ ONSET_FRAMES = 3
 
 HANG_FRAMES = 20
 """So much quiet ends what was being said."""
+
+BROKE_OFF = "[the line broke"
+"""How the request begins to finish a sentence, which is quoted."""
 
 KEYS = re.compile(r"\b(?:\d )+#")
 TOKENS = re.compile(r"\b[ub]\d+\.|" + KEYS.pattern)
@@ -109,6 +113,9 @@ class WatchedCall(FatedCall):
         self._next_value = 100
         self._n_tools = self._n_keys = 0
         self._muted: set[StreamId] = set()
+        self._answers: dict[
+            StreamId, tuple[float, bool]
+        ] = {}  # under way: when last heard of, for sure
         self._answered_to = 0  # frames below are answered: the bot has sounded since
         self._untold_from = 0
         self._newest: dict[StreamId, int] = {}
@@ -156,6 +163,8 @@ class WatchedCall(FatedCall):
         self._next_value += 1
         value = self._next_value
         self._text(service, Role.ASSISTANT, Stage.SPECULATIVE, f"b{value}.")
+        if self._goes_on(service.id) is not False:
+            self._answers[service.id] = (self.now, self._answers[service.id][1])
         service.writer.start_audio()
         late = service.closed is not None
         self.blocks[value] = Block(service.id, doubtful=service.id in self._muted, late=late)
@@ -166,8 +175,10 @@ class WatchedCall(FatedCall):
         """A stream sends more of the sentence that it is speaking."""
         value, live = self._newest[service.id], self.live_id
         block, mark = self.blocks[value], len(self.loud)
+        goes_on = self._goes_on(service.id)
         if service.id == live:
-            self._open_mark = mark
+            if goes_on is not True:
+                self._open_mark = mark
             self._perhaps_paid()
         if service.closed is None:
             block.sent_s += seconds
@@ -176,7 +187,9 @@ class WatchedCall(FatedCall):
         block.sounded = True
         service.writer.audio(bot_pcm(value, seconds))
         self._carry(service)
-        certain = first and not (block.doubtful or block.dead)
+        sure = not (block.doubtful or block.dead)
+        self._answers[service.id] = (self.now, sure)
+        certain = first and sure and goes_on is False
         if certain and service.id == live == self.live_id:
             self._answered_to = max(self._answered_to, self._sure_to(mark))
             self._answered(mark)
@@ -188,6 +201,7 @@ class WatchedCall(FatedCall):
         service.writer.end_audio(stop)
         self._carry(service)
         if stop in (StopReason.END_TURN, StopReason.INTERRUPTED):
+            self._answers.pop(service.id, None)
             self._muted.discard(service.id)
 
     def sounds_late(self, service: Service) -> None:
@@ -208,6 +222,7 @@ class WatchedCall(FatedCall):
         if self.live_id is not None:
             self._doubt()
             self._muted.discard(self.live_id)
+            self._answers.pop(self.live_id, None)
             super().interrupts()
 
     def wants(self, service: Service, *, known: bool = True) -> None:
@@ -271,6 +286,16 @@ class WatchedCall(FatedCall):
             if debt is Debt.OWED:
                 self.results[result] = Debt.PERHAPS
 
+    def _goes_on(self, stream: StreamId) -> bool | None:
+        """Whether what a stream says belongs to an answer of which some was heard; None if nobody can tell."""
+        if stream not in self._answers:
+            return False
+        at, sure = self._answers[stream]
+        pause_s = self.now - at
+        if pause_s > MAX_PAUSE_S + EPSILON_S:
+            return False
+        return True if sure and pause_s < MAX_PAUSE_S - EPSILON_S else None
+
     def _doubt(self) -> None:
         for block in self.blocks.values():
             block.doubtful = True
@@ -289,6 +314,7 @@ class WatchedCall(FatedCall):
             case Report(event="barge-in", fields=fields):
                 for block in self.blocks.values():
                     block.dead = True
+                self._answers = {stream: (at, False) for stream, (at, _) in self._answers.items()}
                 if fields["cause"] == "dtmf":
                     self._muted |= set(self.open)
 
@@ -422,7 +448,7 @@ class WatchedCall(FatedCall):
 
     def _check_what_it_is_told(self, service: Service) -> None:
         told = " ".join(turn.text for turn in service.history)
-        typed = TOKENS.findall(" ".join(service.typed))
+        typed = TOKENS.findall(" ".join(t for t in service.typed if not t.startswith(BROKE_OFF)))
         tokens = Counter(TOKENS.findall(told) + typed)
         twice = [token for token, count in tokens.items() if count > 1]
         assert not twice, f"told twice: {twice}"

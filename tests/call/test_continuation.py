@@ -97,6 +97,18 @@ def test_credentials_that_have_nearly_expired_do_not_make_a_call_switch_for_ever
 # Preparing
 
 
+def test_credentials_that_expire_bound_the_wait_for_a_good_moment() -> None:
+    one = begun(expires_at=T0 + 100)
+    assert one.threshold_at == T0 + 10
+    assert one.force_at == T0 + 90
+
+
+def test_a_short_threshold_is_spread_by_a_tenth_of_itself_at_most() -> None:
+    assert begun(ContinuationPolicy(transition_threshold_s=10.0), spread=0.5).threshold_at == (
+        T0 + 10.5
+    )
+
+
 def test_past_the_threshold_the_bot_beginning_to_speak_opens_the_next_stream() -> None:
     one = armed()
     assert nothing(one, SPEAKING, T0 + 361)
@@ -232,3 +244,27 @@ def test_it_is_not_given_more() -> None:
     one = preparing(T0 + 459)
     assert nothing(one, SPEAKING, T0 + 461.9)
     assert one.decide(SPEAKING, T0 + 462) == Decision(Action.CLOSE_FIRST, "deadline")
+
+
+def test_where_the_next_one_was_refused_a_good_moment_shortly_before_the_deadline_is_taken() -> (
+    None
+):
+    one = preparing()
+    one.standby_lost(T0 + 365)
+    assert one.decide(quiet(T0 + 360), T0 + 365.5).action is Action.OPEN_STANDBY
+    one.standby_lost(T0 + 425)
+    early = quiet(T0 + 424)
+    assert nothing(one, early, T0 + 425)
+    assert one.decide(early, T0 + 426).action is Action.OPEN_STANDBY
+    assert nothing(one, early, T0 + 430)
+    one.standby_lost(T0 + 430)
+    assert nothing(one, SPEAKING, T0 + 430)
+    late = quiet(T0 + 430)
+    assert one.next_timer(late) == pytest.approx(T0 + 430.3)
+    assert one.decide(late, T0 + 430.3) == Decision(Action.CLOSE_FIRST, "turn_complete")
+
+
+def test_a_debt_is_no_good_moment_for_that_either() -> None:
+    one = preparing()
+    one.standby_lost(T0 + 440)
+    assert one.decide(Moment(quiet_from=T0, owed=True), T0 + 441).action is Action.OPEN_STANDBY

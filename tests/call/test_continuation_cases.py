@@ -153,7 +153,7 @@ def test_a_stream_that_is_old_when_it_goes_live_is_looked_at_at_once() -> None:
     call.fate = Fate(lives_s=30.0)
     call.advance(15.0)
     call.wants(call.live)
-    call.advance(45.0)
+    call.advance(30.0)
     assert call.switched == [1, 2, 3]
 
 

@@ -276,6 +276,6 @@ class AnyContinuation(RuleBasedStateMachine):
 
 
 AnyContinuation.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None
+    max_examples=60, stateful_step_count=40, deadline=None
 )
 test_whatever_becomes_of_the_streams = AnyContinuation.TestCase

@@ -110,3 +110,18 @@ def test_streams_that_open_and_die_are_not_opened_for_ever(
         tries += age_s is not None
     assert tries <= 6
     assert recovery.history_share in (0.0, 0.5, pytest.approx(1.0))
+
+
+def test_throttling_of_a_stream_that_lived_is_tried_at_once_and_then_later() -> None:
+    recovery = new()
+    assert recovery.after(BUSY, lived_s=100.0, had_history=True) == 0.0
+    wait_s = recovery.after(BUSY, lived_s=None, had_history=False)
+    assert wait_s is not None
+    assert wait_s >= 0.5
+
+
+def test_what_was_refused_once_is_not_tried_again_in_the_same_call() -> None:
+    recovery = new()
+    recovery.after(REFUSED, lived_s=0.1, had_history=True)
+    recovery.lived(300.0)
+    assert recovery.history_share == 0.5

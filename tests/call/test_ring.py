@@ -18,17 +18,22 @@ class Caller:
         self.ring = ReplayRing(RATE, seconds)
         self._next = 0
 
-    def says(self, seconds: float, *, speech: bool = True, heard: bool = True) -> list[int]:
+    def says(
+        self, seconds: float, *, speech: bool = True, heard: bool = True, rising: bool = False
+    ) -> list[int]:
         numbers = []
         for _ in range(round(seconds * 50)):
             pcm = self._next.to_bytes(4, "little") + bytes(FRAME - 4)
-            self.ring.add(pcm, speech=speech, heard=heard)
+            self.ring.add(pcm, speech=speech, heard=heard, rising=rising)
             numbers.append(self._next)
             self._next += 1
         return numbers
 
     def pauses(self, seconds: float) -> list[int]:
         return self.says(seconds, speech=False)
+
+    def clicks(self, seconds: float) -> list[int]:
+        return self.says(seconds, speech=False, rising=True)
 
     @property
     def replay(self) -> list[int]:
@@ -46,6 +51,22 @@ def test_speech_is_replayed_from_half_a_second_before_it_to_the_newest_frame() -
     before = caller.pauses(2.0)
     said, after = caller.says(1.0), caller.pauses(0.3)
     assert caller.replay == before[-25:] + said + after
+
+
+def test_sound_too_short_to_be_speech_is_replayed_because_it_may_begin_a_word() -> None:
+    caller = Caller()
+    caller.pauses(2.0)
+    caller.clicks(0.04)
+    assert caller.replay == [100, 101]
+    caller.pauses(0.1)
+    assert caller.replay == []
+
+
+def test_it_is_forgotten_when_nothing_more_comes() -> None:
+    caller = Caller()
+    caller.clicks(0.04)
+    caller.ring.pause()
+    assert caller.replay == []
 
 
 def test_committed_speech_is_not_replayed() -> None:
