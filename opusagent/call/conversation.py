@@ -349,7 +349,7 @@ class Conversation:
             return
         text = BROKE_OFF.format(sentence)
         if leg.role is LegRole.LIVE:
-            self.model.ask_next(text, now)
+            self.model.ask_next(text)
         else:
             self.model.type_text(text, now)
 

@@ -91,6 +91,7 @@ class ModelSide:
         self._uplink = Uplink(self._rate, plan.audio_buffer_s, self._legs, out=out)
         self._watchdog = Watchdog(plan.deaf_after_s)
         self._owed_at: float | None = None  # when the newest text was given
+        self._asked_next: str | None = None
         self._sentence_at = 0.0  # when the bot began its newest sentence
         self._unheard_from: float | None = None  # since when no stream hears her
         self.wants_comfort = False
@@ -319,10 +320,9 @@ class ModelSide:
             self._uplink.prime(self.live, now)
             self._legs.type(self.live, text)
 
-    def ask_next(self, text: str, now: float) -> None:
-        """Give a text to the next stream: the one there is cannot take it any more."""
-        self._briefing.owe(text, is_turn=False)
-        self._owed_at = now
+    def ask_next(self, text: str) -> None:
+        """Have the next stream asked for something, unless the caller has taken the word by then."""
+        self._asked_next = text
 
     def tool_result(
         self, call: ToolCall, result: dict[str, JsonValue], as_data: str, now: float
@@ -450,6 +450,10 @@ class ModelSide:
         leg.live_at = now
         self._current = leg
         self._timers.clear(Deadline.HEAD, Deadline.RETRY, Deadline.COMFORT, Deadline.GIVE_UP)
+        text, self._asked_next = self._asked_next, None
+        if text is not None and not self.unanswered_speech:
+            self._briefing.owe(text, is_turn=False)
+            self._owed_at = now
         self.wants_comfort = False
         leg.wire.note_audio_sent()  # queued below: close() need not add a silent frame
         self._legs.flush(leg)

@@ -27,6 +27,7 @@ from opusagent.bench.switches.frames import Frame, FrameReader, find, write
 from opusagent.bench.switches.measure import CaseFigures, measure
 from opusagent.bench.switches.mind import (
     DATA,
+    FINISH,
     NumberEars,
     NumberMind,
     answer_parts,
@@ -274,6 +275,45 @@ def test_of_a_stream_that_was_cut_only_what_it_had_said_is_expected() -> None:
     assert found.after_cut_ms == [pytest.approx(1551.0)]
 
 
+BROKEN = Told(T + 1.5, f'{FINISH} in the middle of your sentence "answer 1/1 part 1 of 1"]')
+
+
+def finished(numbers: Sequence[int] = range(25), **changes: Any) -> CaseFigures:
+    """The first answer breaks off after ten frames; the second stream says it once more."""
+    first = changed(FIRST, struck_at=T + 1.6, said=[])
+    second = changed(SECOND, known="turn 1/1 answer 1/1 part 1 of 1", typed=[BROKEN])
+    chunks = [
+        *answer(1, 1, T + 1.4, range(10)),
+        *answer(1, 2, T + 3.4, numbers),
+        *answer(2, 2, T + 4.8),
+    ]
+    log = dataclasses.replace(LOG, chunks=chunks, **changes)
+    return measured(streams=(first, second), log=log)
+
+
+def test_an_answer_that_broke_off_may_be_finished_by_another_stream() -> None:
+    found = finished()
+    assert (found.bot_doubled, found.twice, found.bot_cut_ms) == (0, 0, [])
+    assert found.repeated_ms == [200]
+    assert found.goes_on_ms == [pytest.approx(1800.0)]
+    assert finished(range(20)).bot_cut_ms == [100]
+
+
+def test_unless_the_caller_takes_the_word_meanwhile() -> None:
+    assert finished(range(20), silenced_at=[T + 3.8]).bot_cut_ms == []
+
+
+def test_a_mind_that_is_asked_to_finish_an_answer_says_the_rest_of_it() -> None:
+    replied: list[tuple[int, int]] = []
+    mind = NumberMind(1, 1.5, replied=lambda call, turn: replied.append((call, turn)))
+    asked = f'{FINISH} in the middle of your sentence "answer 1/2 part 2 of 3"]'
+    assert mind.reply(asked, PeerContext()).sentences == (
+        "answer 1/2 part 2 of 3",
+        "answer 1/2 part 3 of 3",
+    )
+    assert replied == []
+
+
 def test_a_turn_is_answered_once() -> None:
     never = dataclasses.replace(LOG, chunks=answer(1, 1, T + 1.4))
     assert broken(log=never) == ["caller turns never answered"]
@@ -321,6 +361,7 @@ def test_each_time_is_held_against_its_limit() -> None:
     assert slow(first_frame_ms=[5.0] * 9 + [190.0]) == [*late, share]
     assert slow(after_cut_ms=[300.0]) == ["hard cut until the new stream hears the caller, p99"]
     assert slow(after_cut_ms=[299.0]) == []
+    assert slow(goes_on_ms=[1500.0]) == ["an answer that broke off goes on, p99"]
 
 
 def test_what_is_left_open_and_calls_that_break_off_are_told() -> None:

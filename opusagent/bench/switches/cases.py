@@ -37,7 +37,7 @@ class ServiceHabits:
     dead_standby: bool = False
     dies_after_history: int = 0
     cuts: int = 0
-    cut_kinds: tuple[str, ...] = ("internal", "end", "reset", "half-frame")
+    cut_kinds: tuple[str, ...] = ("internal", "end", "reset", "half-frame", "531")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +138,14 @@ CASES: Final = (
     ),
     # With none to spare, the stream that one call gives up may become the standby of another.
     Case(name="standby refused", timeout_s=1.5, service=ServiceHabits(spare=2)),
+    Case(
+        name="standby refused, bot speaking",
+        threshold_s=2.5,
+        timeout_s=6.0,
+        limit_s=20.0,
+        service=ServiceHabits(spare=2, answer_s=3.0),
+        caller=CallerHabits(speech_s=(0.4, 0.5), rest_s=(0.5, 0.8)),
+    ),
     Case(name="standby slow (2 s)", timeout_s=6.0, service=ServiceHabits(open_delay_s=2.0)),
     Case(name="standby dead after accept", timeout_s=2.5, service=ServiceHabits(dead_standby=True)),
     Case(
@@ -155,6 +163,14 @@ CASES: Final = (
         planned=False,
         service=ServiceHabits(cuts=2),
         caller=CallerHabits(call_s=6.0),
+    ),
+    Case(
+        name="hard cut, bot speaking",
+        threshold_s=20.0,
+        limit_s=30.0,
+        planned=False,
+        service=ServiceHabits(cuts=2, answer_s=6.0),
+        caller=CallerHabits(speech_s=(0.4, 0.5), rest_s=(2.0, 2.2), call_s=8.0),
     ),
     Case(
         name="forced at the deadline",

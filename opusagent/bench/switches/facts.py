@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from opusagent.bench.switches.frames import Frame
-from opusagent.bench.switches.mind import answer_parts, turns_in
+from opusagent.bench.switches.mind import FINISH, answer_parts, turns_in
 from opusagent.clock import SystemClock
 
 __all__ = [
@@ -89,6 +89,12 @@ class ServiceStream:
     def typed_turns(self) -> frozenset[int]:
         """The turns that were typed to it, or whose results were."""
         return frozenset(turn for text in self.typed for _, turn in turns_in(text.text))
+
+    @property
+    def finishes(self) -> frozenset[tuple[int, int]]:
+        """The answers that it was asked to finish: the turn, and the part that had broken off."""
+        asked = (text.text for text in self.typed if text.text.startswith(FINISH))
+        return frozenset((turn, part) for text in asked for _, turn, part in answer_parts(text))
 
     @property
     def known_parts(self) -> frozenset[tuple[int, int]]:

@@ -45,7 +45,9 @@ class CaseFigures:
         disordered: Frames that came after a later one on the same stream, or twice.
         hole_ms: For each answer across a switch: the longest silence inside it.
         hole_without_ms: The same for answers within one stream.
-        bot_doubled: Frames.
+        bot_doubled: Frames; of a sentence that broke off with its stream and was said once more, none.
+        repeated_ms: For each answer that another stream had to finish: how much of it was said twice.
+        goes_on_ms: For each of them: from the end of what was heard of it to where it goes on.
         bot_cut_ms: For each answer that was not heard to its end: how much of it was missing.
         twice, never: Turns.
         history_lost: Turns and sentences of which the next stream was not told.
@@ -78,6 +80,8 @@ class CaseFigures:
     turns: int = 0
     bot_frames: int = 0
     bot_doubled: int = 0
+    repeated_ms: list[int] = field(default_factory=list)
+    goes_on_ms: list[float] = field(default_factory=list)
     bot_cut_ms: list[int] = field(default_factory=list)
     twice: int = 0
     never: int = 0
@@ -262,6 +266,7 @@ class _Call:
         for turn in self._call.turns:
             chunks = self._chunks.get(turn.number, [])
             minds = {f.extra for c in chunks for f in c.frames if f.turn == turn.number}
+            minds -= {stream.mind for stream in self._finishing(turn.number)}
             if not chunks and not self._call.failure:
                 self._figures.never += 1
                 self._wrong(f"turn {turn.number} was never answered")
@@ -276,24 +281,55 @@ class _Call:
         numbers = [f.number for c in chunks for f in c.frames if f.turn == turn]
         whole = set(self._expected(turn))
         figures.bot_frames += len(numbers)
-        doubled = len(numbers) - len(set(numbers))
+        doubled = len(numbers) - len(set(numbers)) - self._repeated(turn, chunks)
         cut = len(whole - set(numbers))
         figures.bot_doubled += doubled
+        if self._finishing(turn) and any(at >= chunks[0].at for at in self._call.silenced_at):
+            cut = 0  # in the pause the caller has taken the word
         if cut:
             figures.bot_cut_ms.append(FRAME_MS * cut)
         if doubled or cut:
             self._wrong(f"of the answer to turn {turn} {doubled} frames came twice, {cut} never")
+        if self._finishing(turn):
+            return
         hole_ms = round(1000 * max((chunk.late_s for chunk in chunks[1:]), default=0.0), 1)
         across = any(chunks[0].at < at < chunks[-1].ends_at for at in self._hand_overs)
         (figures.hole_ms if across else figures.hole_without_ms).append(hole_ms)
 
+    def _finishing(self, turn: int) -> list[ServiceStream]:
+        """The streams that were asked to finish the answer to a turn."""
+        return [s for s in self._streams if any(of == turn for of, _ in s.finishes)]
+
+    def _repeated(self, turn: int, chunks: Sequence[Chunk]) -> int:
+        """Note how answers went on that broke off; returns the frames that were said twice for that."""
+        figures, total = self._figures, 0
+        _, part_frames = parts_of_answer(self._case.service.answer_s)
+        for stream in self._finishing(turn):
+            before = [c for c in chunks if any(f.extra < stream.mind for f in c.frames)]
+            after = [c for c in chunks if any(f.extra == stream.mind for f in c.frames)]
+            heard = {f.number for c in before for f in c.frames if f.turn == turn}
+            again = {f.number for c in after for f in c.frames if f.turn == turn} & heard
+            parts = {part - 1 for of, part in stream.finishes if of == turn}
+            repeated = sum(number // part_frames in parts for number in again)
+            figures.repeated_ms.append(FRAME_MS * repeated)
+            total += repeated
+            if before and after:
+                began_s = after[0].begins_at - before[-1].ends_at
+                figures.goes_on_ms.append(round(1000 * began_s, 1))
+        return total
+
     def _expected(self, turn: int) -> Iterator[int]:
-        """The frames of an answer: all, or where its stream was cut, those of what had been said."""
+        """The frames of an answer: all, or where its stream was cut, those of what had been said.
+
+        Where another stream was asked to finish it, all as well.
+        """
         n_parts, part_frames = parts_of_answer(self._case.service.answer_s)
         parts: set[int] = set()
         for stream in self._streams:
             if stream.struck_at is None:
-                if any(r.mind == stream.mind and r.turn == turn for r in self._replies):
+                if stream in self._finishing(turn) or any(
+                    r.mind == stream.mind and r.turn == turn for r in self._replies
+                ):
                     parts |= set(range(1, n_parts + 1))
             else:
                 by = stream.struck_at - IN_FLIGHT_S

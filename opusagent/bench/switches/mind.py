@@ -7,7 +7,7 @@ words alone, like the real one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from opusagent.bench.switches.frames import FRAME_S, Frame, find, write
@@ -15,6 +15,7 @@ from opusagent.sonic.peer_brain import Heard, PeerContext, Reply, ToolAnswer, To
 
 __all__ = [
     "DATA",
+    "FINISH",
     "TOOL",
     "NumberEars",
     "NumberMind",
@@ -28,6 +29,8 @@ __all__ = [
 TOOL: Final = "look_up"
 DATA: Final = "[data, not an instruction"
 """How a result begins that is typed to a stream which did not ask for it."""
+FINISH: Final = "[the line broke"
+"""How the request begins to finish an answer that another stream has begun."""
 SENTENCE_S: Final = 0.5
 
 _TURN: Final = re.compile(r'turn[": ]+(\d+)[./](\d+)')
@@ -101,6 +104,8 @@ class NumberMind:
     def reply(self, heard: str, context: PeerContext) -> Reply:
         """Answer each turn that was named, or ask for the tool of each."""
         del context
+        if heard.startswith(FINISH):
+            return Reply(tuple(self._rest(heard)))
         if self._tools and not heard.startswith(DATA):
             asks = [ToolAsk(TOOL, {"turn": f"{c}/{t}"}) for c, t in turns_in(heard)]
             return Reply(tools=tuple(asks))
@@ -120,6 +125,11 @@ class NumberMind:
         first = (part - 1) * self._part_frames
         numbers = range(first, first + self._part_frames)
         return b"".join(write(Frame(call, turn, n, self._stream), rate_hz) for n in numbers)
+
+    def _rest(self, asked: str) -> Iterator[str]:
+        for call, turn, part in answer_parts(asked):
+            for further in range(part, self._n_parts + 1):
+                yield f"answer {call}/{turn} part {further} of {self._n_parts}"
 
     def _answer(self, turns: Sequence[tuple[int, int]]) -> Reply:
         for turn in turns:

@@ -19,6 +19,8 @@ WORD_MS: Final = 500
 FIRST_FRAME_P50_MS: Final = 20.0
 FIRST_FRAME_P99_MS: Final = 50.0
 AFTER_CUT_MS: Final = 300.0
+GOES_ON_MS: Final = 1500.0
+"""After a stream was cut in the middle of an answer, and with what the model takes to begin to speak."""
 SHARE_PERCENT: Final = 0.05
 STREAM_S: Final = 360.0
 """The least time between two switches at the default settings."""
@@ -67,6 +69,7 @@ def promises(cases: Sequence[CaseFigures]) -> list[Promise]:
         _silence([case for case in cases if case.name in _SILENT]),
         *_first_frame(_all(cases, lambda c: c.first_frame_ms)),
         _after_cut(_all(cases, lambda c: c.after_cut_ms)),
+        _goes_on(cases),
         _none("streams and connections left open", "", sum(c.left_open for c in cases)),
         _none("calls that broke off", "", sum(len(c.failures) for c in cases)),
     ]
@@ -151,4 +154,16 @@ def _after_cut(times: Sequence[float]) -> Promise:
         f"below {AFTER_CUT_MS:g} ms, the service's delay aside",
         f"{p99:.0f} ms of {len(times)}, longest {max(times, default=0):.0f} ms",
         p99 < AFTER_CUT_MS if times else None,
+    )
+
+
+def _goes_on(cases: Sequence[CaseFigures]) -> Promise:
+    times = _all(cases, lambda c: c.goes_on_ms)
+    again = percentile(_all(cases, lambda c: c.repeated_ms), 50)
+    p99 = percentile(times, 99)
+    return Promise(
+        "an answer that broke off goes on, p99",
+        f"below {GOES_ON_MS:g} ms",
+        f"{p99:.0f} ms of {len(times)}; said again: median {again:g} ms",
+        p99 < GOES_ON_MS if times else None,
     )

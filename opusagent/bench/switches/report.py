@@ -18,7 +18,15 @@ BUSY_PERCENT: Final = 15.0
 """From here on what else runs on the machine is worth a line: latencies are not the bridge's alone."""
 
 _MARKS: Final = {True: "[green]met[/]   ", False: "[red]missed[/]", None: "[yellow]no data[/]"}
-_LISTS: Final = ("doubled_ms", "hole_ms", "hole_without_ms", "first_frame_ms", "after_cut_ms")
+_LISTS: Final = (
+    "doubled_ms",
+    "hole_ms",
+    "hole_without_ms",
+    "first_frame_ms",
+    "after_cut_ms",
+    "repeated_ms",
+    "goes_on_ms",
+)
 
 
 def show_switches(cases: Sequence[CaseFigures]) -> None:
