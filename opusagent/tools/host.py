@@ -29,8 +29,8 @@ from opusagent.tools.workshop import Workshop
 
 STATE_S: Final = 5.0
 """What the bridge may take to answer a question about a call's state."""
-NICE: Final = 5
-"""How much it stands back where processors are scarce: a third of what the bridge gets."""
+NICE: Final = 10
+"""How much it stands back where processors are scarce: a tenth of what the bridge gets."""
 _CHUNK: Final = 1 << 16
 
 

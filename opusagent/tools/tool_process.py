@@ -32,6 +32,8 @@ __all__ = ["ToolProcess"]
 
 _log = structlog.get_logger("opusagent.tools")
 
+READY_S: Final = 20.0
+"""How long a bridge waits at its start until its tools are loaded."""
 ANSWERS_S: Final = 2.0
 """What the process may take to say that it is alive, after a tool in it was late; else it is ended."""
 
@@ -74,10 +76,17 @@ class ToolProcess:
         return bool(self._modules)
 
     async def start(self) -> None:
-        """Have a process ready."""
+        """Have a process ready, with its modules loaded; bounded."""
+        process = await self._present()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                await process.is_alive.wait()
+
+    async def _present(self) -> _Process:
         async with self._starting:
             if self._live is None or self._live.is_gone:
                 self._live = await self._begin()
+            return self._live
 
     async def stop(self) -> None:
         """End it, and whatever runs in it."""
@@ -97,9 +106,8 @@ class ToolProcess:
             ToolError: As the tool raised it, or because the process ended.
             ToolCrashed: If it raised anything else.
         """
-        await self.start()
-        assert self._live is not None
-        return await self._live.run(module, tool, arguments, context)
+        process = await self._present()
+        return await process.run(module, tool, arguments, context)
 
     async def _begin(self) -> _Process:
         ours, theirs = socket.socketpair()
@@ -115,6 +123,7 @@ class ToolProcess:
         process.send({"do": "path", "path": sys.path})
         for module in self._modules:
             process.send({"do": "load", "module": module})
+        process.send({"do": "say"})
         return process
 
     def _crowded(self, process: _Process, abandoned: int) -> None:
@@ -151,6 +160,7 @@ class _Process(asyncio.Protocol):
     ) -> None:
         self.popen = popen
         self.is_gone = False
+        self.is_alive = asyncio.Event()
         self._on_abandoned = on_abandoned
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -217,6 +227,7 @@ class _Process(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_gone = True
+        self.is_alive.set()  # nobody needs to wait for it
         if self._doubt is not None:
             self._doubt.cancel()
         with contextlib.suppress(ProcessLookupError):
@@ -240,6 +251,7 @@ class _Process(asyncio.Protocol):
     def _take(self, message: Mapping[str, Any]) -> None:
         match message:
             case {"alive": True}:
+                self.is_alive.set()
                 if self._doubt is not None:
                     self._doubt.cancel()
                     self._doubt = None

@@ -172,6 +172,11 @@ class Toolbox:
         declared = self._agents.get(agent, _Declared())
         return AgentTools(declared.now(), self._place, self._meter)
 
+    def away(self, agent: str) -> dict[str, str]:
+        """The agent's MCP servers that are not there now, and why."""
+        servers = self._agents.get(agent, _Declared()).servers
+        return {server.name: server.problem for server in servers if server.problem}
+
 
 def check_tools(declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ) -> None:
     """See that what an agent's file declares can work, as far as that shows without connecting to anything.
