@@ -7,7 +7,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY opusagent ./opusagent
 COPY config ./config
 RUN python -m venv /opt/opusagent
-RUN /opt/opusagent/bin/pip install --no-cache-dir .
+# encryption: sealed sessions; tools: agents with tools over HTTP or from MCP servers.
+RUN /opt/opusagent/bin/pip install --no-cache-dir ".[encryption,tools]"
 # What only installing needed stays behind.
 RUN /opt/opusagent/bin/pip uninstall --yes pip
 

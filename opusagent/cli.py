@@ -328,6 +328,13 @@ def bench(
     kills: Annotated[
         int, typer.Option(help="How many processes --resume kills at random moments.", min=1)
     ] = 200,
+    tools: Annotated[
+        bool,
+        typer.Option(
+            "--tools",
+            help="Instead: tools that sleep, compute, fail, return too much or never; exit 1 if a limit is missed.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
@@ -349,6 +356,8 @@ def bench(
     counts = arguments.call_counts(calls)
     if frame_ms not in (20, 160):
         raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
+    if tools:
+        return _tools(max(counts), seconds, frame_ms, as_json=as_json, console=console)
     figures = _run(run_bench(counts, seconds=seconds, frame_ms=frame_ms, progress=console.print))
     show(figures)
     if as_json:
@@ -366,6 +375,19 @@ def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
     if as_json:
         typer.echo(json.dumps({"switches": report.as_json(cases)}))
     return 0 if report.all_kept(cases) else EXIT_CHECK_FAILED
+
+
+def _tools(calls: int, seconds: float, frame_ms: int, *, as_json: bool, console: Console) -> int:
+    from opusagent.bench.tools.report import show_tools
+    from opusagent.bench.tools.run import run_tools
+
+    figures = _run(
+        run_tools(calls=calls, seconds=seconds, frame_ms=frame_ms, progress=console.print)
+    )
+    kept = show_tools(figures)
+    if as_json:
+        typer.echo(json.dumps({"tools": [row.as_json() for row in figures]}))
+    return 0 if kept else EXIT_CHECK_FAILED
 
 
 def _resume(kills: int, *, as_json: bool, console: Console) -> int:

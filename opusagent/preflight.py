@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.opening import open_storage
 from opusagent.sonic.profiles import PROFILES, Profile
 from opusagent.store import storage_place, storage_settings
+from opusagent.tools.toolbox import Toolbox
 from opusagent.transports.bedrock import BedrockConnector
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.reachability import Problem, why_unreachable
@@ -86,6 +88,7 @@ async def check(settings: Settings) -> list[Finding]:
         agents = AgentDirectory.load(settings.agent_config_dir)
         found = [", ".join(agents.names), *voice_doubts(settings, agents)]
         findings.append(Finding("agents", True, _and(found)))
+        findings += await _tools(agents)
     except ConfigError as error:
         findings.append(Finding("agents", False, str(error)))
     if settings.enable_session_recording:
@@ -109,6 +112,19 @@ async def check(settings: Settings) -> list[Finding]:
         findings.append(Finding("Bedrock", problem is None, found_there))
     except ConfigError as error:
         findings.append(Finding("Bedrock", False, str(error)))
+    return findings
+
+
+async def _tools(agents: AgentDirectory) -> list[Finding]:
+    """What each agent can do, as the model is told of it; MCP servers are asked for their tools."""
+    findings = []
+    async with Toolbox({name: agents.pick(name)[1].tools for name in agents.names}) as toolbox:
+        for name in agents.names:
+            for spec in toolbox.of(name).specs:
+                told = f"{spec.description.partition('\n')[0]} {json.dumps(spec.input_schema)}"
+                findings.append(Finding(f"tool {spec.name} of {name}", True, told))
+            for server, problem in toolbox.away(name).items():
+                findings.append(Finding(f"MCP server {server} of {name}", False, problem))
     return findings
 
 

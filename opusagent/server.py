@@ -81,6 +81,7 @@ class BridgeServer:
         metrics: The process's counts.
         sessions: Keeps the states of calls; None where nothing is kept.
         is_shared: Whether another process can take up what is kept.
+        tools: What the agents can do; without it what their files declare.
         clock: The calendar, and what calls are measured by.
         at_rest: Called a moment after the last call, at a time when it disturbs nobody.
     """
@@ -94,6 +95,7 @@ class BridgeServer:
         *,
         sessions: SessionManagerService | None = None,
         is_shared: bool = False,
+        tools: Toolbox | None = None,
         clock: Clock | None = None,
         at_rest: Callable[[], None] = release,
     ) -> None:
@@ -102,7 +104,7 @@ class BridgeServer:
         self._plans = {name: make_plan(settings, *agents.pick(name)) for name in agents.names}
         self._agents = agents
         declared = {name: agents.pick(name)[1].tools for name in agents.names}
-        self._tools = Toolbox(declared, meter=metrics)
+        self._tools = tools or Toolbox(declared, meter=metrics)
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()

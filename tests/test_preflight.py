@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,38 @@ def test_everything_that_a_call_needs_is_looked_at_and_no_stream_is_opened(
         assert service.requests == []
 
     asyncio.run(main())
+
+
+def test_tools_are_listed_with_their_schema_and_servers_that_are_away_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keys(monkeypatch)
+    (tmp_path / "shop.py").write_text(
+        "from opusagent.tools import ToolRegistry\n"
+        "registry = ToolRegistry()\n"
+        "@registry.tool()\n"
+        "def find_order(number: str) -> None:\n"
+        '    """Look an order up."""\n',
+        encoding="utf-8",
+    )
+    server = Path(__file__).parent / "tools" / "mcp_server.py"
+    (tmp_path / "shop.toml").write_text(
+        'system_prompt = "x"\n'
+        '[[tools]]\ntype = "python"\nmodule = "shop.py"\n'
+        f'[[tools]]\ntype = "mcp"\nname = "tiny"\ncommand = ["{sys.executable}", "{server}"]\n'
+        'only = ["add"]\n'
+        '[[tools]]\ntype = "mcp"\nname = "gone"\ncommand = ["/no/such/command"]\n',
+        encoding="utf-8",
+    )
+    findings = asyncio.run(check(Settings(agent_config_dir=tmp_path)))
+    mine = found(findings, "tool find_order of shop")
+    assert mine.ok
+    assert mine.found.startswith("Look an order up. {")
+    assert '"number": {"type": "string"}' in mine.found
+    assert '"required": ["a", "b"]' in found(findings, "tool add of shop").found
+    gone = found(findings, "MCP server gone of shop")
+    assert not gone.ok
+    assert "No such file" in gone.found
 
 
 def test_each_thing_that_is_missing_is_said_in_words(

@@ -35,18 +35,20 @@ _START = (
 _AUDIO = b'{"event":{"audioOutput":{"contentId":"a1","content":"'
 
 
-class _Stream:
+class LoadStream:
     """Hears, and speaks once it has heard enough to know that audio is open."""
 
     def __init__(self, service: LoadService, call: int, writer: StreamWriter) -> None:
+        """Prepare; it speaks once it has heard something."""
         self._service = service
-        self._writer = writer
+        self.writer = writer
         self._stamper = Stamper(call, service.frame_ms * BOT_BYTES_PER_MS)
         self._started_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def receive(self, payload: bytes) -> None:
+        """Take one event of the client."""
         if b'"audioInput"' not in payload:
             return
         # The content is the only long string of the event.
@@ -54,21 +56,27 @@ class _Stream:
         pcm = a2b_base64(payload[begin : payload.index(b'"', begin)])
         self._service.arrivals.add(pcm, time.monotonic_ns())
         if self._timer is None and self._service.talks:
-            self._writer.send(_START)
+            self.writer.send(_START)
+            self.begun()
             self._started_at = self._loop.time()
             self._speak()
 
     def end_of_input(self) -> None:
+        """The client has nothing more to say."""
         self.closed()
-        self._writer.end()
+        self.writer.end()
 
     def closed(self) -> None:
+        """The stream is gone."""
         if self._timer is not None:
             self._timer.cancel()
 
+    def begun(self) -> None:
+        """It speaks from now on."""
+
     def _speak(self) -> None:
         pcm = self._stamper.frame(time.monotonic_ns())
-        self._writer.send(_AUDIO + b2a_base64(pcm, newline=False) + b'"}}}')
+        self.writer.send(_AUDIO + b2a_base64(pcm, newline=False) + b'"}}}')
         at = self._started_at + self._stamper.sent * self._service.frame_ms / 1000
         self._timer = self._loop.call_at(at, self._speak)
 
@@ -91,7 +99,15 @@ class LoadService:
         """Every stream is taken."""
         del request
         self._streams += 1
-        return _Stream(self, self._streams, writer)
+        return self.make_stream(self._streams, writer)
+
+    def make_stream(self, number: int, writer: StreamWriter) -> StreamHandler:
+        """The stream of that number, from 1."""
+        return LoadStream(self, number, writer)
+
+    def reset(self) -> None:
+        """Count anew."""
+        self.arrivals.begin(time.monotonic_ns())
 
     def figures(self) -> dict[str, Any]:
         """What arrived."""
@@ -103,17 +119,17 @@ class LoadService:
         }
 
 
-async def _main(ca_file: Path, frame_ms: int) -> None:
-    service = LoadService(frame_ms)
+async def serve_load(service: LoadService, ca_file: Path) -> None:
+    """Be the service of a load until the end of standard input."""
     async with WireServer(service, ca_file=ca_file) as server:
         print(f"READY {server.url}", flush=True)
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             if line == "reset":
-                service.arrivals.begin(time.monotonic_ns())
+                service.reset()
                 print("counting anew", flush=True)
             else:
                 print(json.dumps(service.figures()), flush=True)
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(serve_load(LoadService(int(sys.argv[2])), Path(sys.argv[1])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,22 +57,30 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(n_calls: int, frame_ms: int) -> AsyncIterator[Rig]:
+async def rig(
+    n_calls: int,
+    frame_ms: int,
+    *,
+    service: Sequence[str] = ("opusagent.bench.load_service",),
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Rig]:
     """Start both; they end with the block.
 
     Args:
         n_calls: How many the bridge takes at once.
         frame_ms: Length of one event of bot audio.
+        service: The module of the load service, and what it is told besides.
+        environ: Settings of the bridge besides.
 
     Raises:
         ProcessFailed: If one of them does not start.
     """
     with tempfile.TemporaryDirectory() as folder:
         ca_file = Path(folder) / "ca.pem"
-        module = "opusagent.bench.load_service"
-        async with Child(module, str(ca_file), str(frame_ms)) as service:
-            endpoint = (await service.ready()).split()[1]
-            environ = {
+        module, *more = service
+        async with Child(module, str(ca_file), str(frame_ms), *more) as running:
+            endpoint = (await running.ready()).split()[1]
+            settings = {
                 "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": endpoint,
                 "AWS_CA_BUNDLE": str(ca_file),
                 "AWS_ACCESS_KEY_ID": "local",
@@ -86,10 +94,11 @@ async def rig(n_calls: int, frame_ms: int) -> AsyncIterator[Rig]:
                 "SESSION_MAX_CONCURRENT": str(n_calls),
                 "DRAIN_SECONDS": "3",
                 "LOG_LEVEL": "WARNING",
+                **(environ or {}),
             }
-            settings = Path(folder) / "bridge.toml"
-            settings.touch()
-            arguments = ("serve", "--config", str(settings))
-            async with Child("opusagent", *arguments, environ=environ, hide=SETTINGS) as bridge:
+            config = Path(folder) / "bridge.toml"
+            config.touch()
+            arguments = ("serve", "--config", str(config))
+            async with Child("opusagent", *arguments, environ=settings, hide=SETTINGS) as bridge:
                 _, url, _, admin_url = (await bridge.ready()).split()
-                yield Rig(bridge, service, url, admin_url)
+                yield Rig(bridge, running, url, admin_url)

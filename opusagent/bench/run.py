@@ -17,7 +17,7 @@ from opusagent.bench.load_callers import LoadCaller
 from opusagent.bench.rig import Rig, rig
 from opusagent.bench.stamps import Arrivals
 
-__all__ = ["Figures", "as_rows", "run_bench"]
+__all__ = ["Figures", "as_rows", "measure", "percentile", "run_bench"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,8 @@ async def run_bench(
     for n_calls in calls:
         progress(f"{n_calls} calls, {frame_ms} ms frames, {seconds:g} s ...")
         async with rig(n_calls, frame_ms) as running:
-            found.append(await _load(running, n_calls, seconds, frame_ms))
+            figures, _ = await measure(running, n_calls, seconds, frame_ms)
+            found.append(figures)
     return found
 
 
@@ -99,7 +100,14 @@ def _clocks(running: Rig) -> _Clocks:
     )
 
 
-async def _load(running: Rig, n_calls: int, seconds: float, frame_ms: int) -> Figures:
+async def measure(
+    running: Rig, n_calls: int, seconds: float, frame_ms: int
+) -> tuple[Figures, dict[str, Any]]:
+    """Carry so many calls for so long; returns the figures, and all that the service found.
+
+    Raises:
+        CallFailed: If the bridge does not take a call.
+    """
     pid = running.bridge.pid
     idle = process_facts.memory(pid)
     arrivals = Arrivals()
@@ -124,7 +132,7 @@ async def _load(running: Rig, n_calls: int, seconds: float, frame_ms: int) -> Fi
     service = percent * (after.service - before.service)
     ours = percent * (after.callers - before.callers)
     machine = percent * (after.machine - before.machine)
-    return Figures(
+    figures = Figures(
         calls=n_calls,
         frame_ms=frame_ms,
         seconds=seconds,
@@ -132,14 +140,14 @@ async def _load(running: Rig, n_calls: int, seconds: float, frame_ms: int) -> Fi
         caller_frames_lost=sent - heard["frames"],
         caller_frames_doubled=heard["doubled"],
         caller_frames_disordered=heard["disordered"],
-        to_model_p50_ms=_percentile(to_model, 50),
-        to_model_p99_ms=_percentile(to_model, 99),
+        to_model_p50_ms=percentile(to_model, 50),
+        to_model_p99_ms=percentile(to_model, 99),
         bot_frames_arrived=arrivals.frames,
         bot_frames_lost=arrivals.missing,
         bot_frames_doubled=arrivals.doubled,
         bot_frames_disordered=arrivals.disordered,
-        to_caller_p50_ms=_percentile(to_caller, 50),
-        to_caller_p99_ms=_percentile(to_caller, 99),
+        to_caller_p50_ms=percentile(to_caller, 50),
+        to_caller_p99_ms=percentile(to_caller, 99),
         core_percent_per_call=round(bridge / n_calls, 2),
         bridge_core_percent=round(bridge, 1),
         service_core_percent=round(service, 1),
@@ -151,11 +159,13 @@ async def _load(running: Rig, n_calls: int, seconds: float, frame_ms: int) -> Fi
         idle_memory_mb=idle.resident,
         idle_anonymous_memory_mb=idle.anonymous,
         memory_mb_per_call=round((memory.resident - idle.resident) / n_calls, 2),
-        accept_p99_ms=_percentile(sorted(c.accepted_s * 1000 for c in callers), 99),
+        accept_p99_ms=percentile(sorted(c.accepted_s * 1000 for c in callers), 99),
     )
+    return figures, heard
 
 
-def _percentile(ordered: Sequence[float], percent: float) -> float:
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The value below which so many of a hundred are; not a number where there are none."""
     if not ordered:
         return float("nan")
     return round(ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)], 2)

@@ -61,6 +61,8 @@ class PythonTools(_Strict):
     """Its dotted name, or the path of a `.py` file; relative to the agent's file."""
     only: tuple[ToolName, ...] = ()
     """Which of them; without it all."""
+    run_in: Literal["process", "thread"] = "process"
+    """A process of their own, or threads of the bridge's, where what computes holds audio up."""
 
 
 class ToolParameter(_Strict):

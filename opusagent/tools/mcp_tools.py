@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
@@ -25,9 +25,16 @@ if TYPE_CHECKING:
     import httpx2
     import mcp
     from mcp.client import Transport
-    from mcp.types import CallToolResult
+    from mcp.types import CallToolResult, RequestParamsMeta
 
-__all__ = ["CONNECT_S", "FIRST_PAUSE_S", "LIST_EVERY_S", "LONGEST_PAUSE_S", "McpConnection"]
+__all__ = [
+    "CONNECT_S",
+    "FIRST_PAUSE_S",
+    "IDEMPOTENCY_KEY",
+    "LIST_EVERY_S",
+    "LONGEST_PAUSE_S",
+    "McpConnection",
+]
 
 _log = structlog.get_logger("opusagent.tools")
 
@@ -40,6 +47,9 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 MAX_PAGES: Final = 20
 """Of a list of tools."""
+
+IDEMPOTENCY_KEY: Final = "idempotencyKey"
+"""In a call's `_meta`, where MCP leaves room for it: the id of the model's request, never the same twice."""
 
 READ_S: Final = 300.0
 """How long a server may hold an answer open."""
@@ -82,6 +92,11 @@ class McpConnection:
     def name(self) -> str:
         """As in the agent's file."""
         return self._declared.name
+
+    @property
+    def problem(self) -> str:
+        """Why it is away; empty while it is not."""
+        return "" if self._client is not None else self._problem or "it has not answered"
 
     async def tried(self) -> None:
         """Wait until the server has listed its tools, or could not."""
@@ -154,14 +169,16 @@ class McpConnection:
         )
 
     async def _call(
-        self, name: str, arguments: Arguments, _context: ToolContext, _place: Place
+        self, name: str, arguments: Arguments, context: ToolContext, _place: Place
     ) -> JsonObject:
+        """Sent once: nobody knows what has come of a call whose answer did not come."""
         from mcp.shared.exceptions import MCPError  # noqa: PLC0415 - of the extra `tools`
 
         if self._client is None:
             raise ToolError(f"{name} is not available now")
         try:
-            result = await self._client.call_tool(name, arguments)
+            meta = cast("RequestParamsMeta", {IDEMPOTENCY_KEY: context.tool_use_id})
+            result = await self._client.call_tool(name, arguments, meta=meta)
         except MCPError as error:
             if error.code in _WRONG_REQUEST:
                 raise ToolError(f"{name}: {error.message}") from None

@@ -14,7 +14,7 @@ from opusagent.call.events import ToolCall
 from opusagent.errors import ToolError
 from opusagent.tools.arguments import parse_arguments
 from opusagent.tools.results import as_error
-from opusagent.tools.tool import JsonObject, Place, Tool, ToolContext
+from opusagent.tools.tool import JsonObject, Place, Tool, ToolContext, ToolCrashed
 
 __all__ = ["CallTools", "NoMeter", "ToolMeter"]
 
@@ -99,7 +99,10 @@ class CallTools:
 
 def _log_failure(name: str, error: BaseException) -> None:
     """Where it failed is in the log; what was said there may be a caller's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, ToolCrashed):
+        at, trace = error.at, error.trace
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        trace = "".join(traceback.format_exception(error))
     _log.warning("tool failed", tool=name, at=at, pii={"trace": trace})

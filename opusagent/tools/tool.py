@@ -23,7 +23,9 @@ __all__ = [
     "Place",
     "Tool",
     "ToolContext",
+    "ToolCrashed",
     "at_key",
+    "json_value",
 ]
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -66,10 +68,7 @@ class CallState:
         Raises:
             ValueError: If it is no JSON value, or one too many (`MAX_STATE_BYTES`).
         """
-        try:
-            kept = _JSON.validate_json(json.dumps(_JSON.validate_python(value), allow_nan=False))
-        except (ValidationError, ValueError, RecursionError):
-            raise ValueError(f"the state {key!r} must be a JSON value") from None
+        kept = json_value(key, value)
         with self._lock:
             values = self._values | {key: kept}
             if len(json.dumps(values)) > MAX_STATE_BYTES:
@@ -85,6 +84,20 @@ class CallState:
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+class ToolCrashed(Exception):
+    """A tool raised in another process.
+
+    Attributes:
+        at: File and line.
+        trace: The whole, which may have a caller's words in it.
+    """
+
+    def __init__(self, at: str, trace: str) -> None:
+        super().__init__(at)
+        self.at = at
+        self.trace = trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +158,18 @@ def at_key(name: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+
+
+def json_value(key: str, value: JsonValue) -> JsonValue:
+    """A copy of a value of the state.
+
+    Raises:
+        ValueError: If it is no JSON value; names the key.
+    """
+    try:
+        return _JSON.validate_json(json.dumps(_JSON.validate_python(value), allow_nan=False))
+    except (ValidationError, ValueError, RecursionError):
+        raise ValueError(f"the state {key!r} must be a JSON value") from None
 
 
 def _copy(value: JsonValue) -> JsonValue:

@@ -15,13 +15,13 @@ from pydantic import JsonValue
 from opusagent.errors import ConfigError
 from opusagent.models.agent import AgentTool, HttpTool, McpServer, PythonTools
 from opusagent.models.session_state import ToolSpec
-from opusagent.tools import ToolRegistry
 from opusagent.tools.http_client import HttpClient
 from opusagent.tools.http_tools import http_tool
 from opusagent.tools.mcp_tools import CONNECT_S, McpConnection
-from opusagent.tools.python_tools import load_module
+from opusagent.tools.modules import tools_in
 from opusagent.tools.runner import CallTools, NoMeter, ToolMeter
 from opusagent.tools.tool import CallState, JsonObject, Place, Tool, ToolContext, at_key
+from opusagent.tools.tool_process import ToolProcess
 from opusagent.tools.workshop import Workshop
 
 __all__ = ["AgentTools", "Toolbox", "check_tools"]
@@ -108,7 +108,8 @@ class Toolbox:
         agents: What each agent's file declares, by the agent's name.
         meter: Counts.
         environ: What `${NAME}` is taken from.
-        place: Where users' functions run; threads without.
+        place: Where users' functions run; without it in a process of their own, or, where the file says so,
+            in threads of this one.
 
     Raises:
         ConfigError: As `check_tools`.
@@ -125,7 +126,8 @@ class Toolbox:
         self._meter = meter or NoMeter()
         self._workshop = Workshop(self._meter.tool_threads_abandoned)
         self._place = place or self._workshop
-        self._building = _Building(environ)
+        self._process = ToolProcess(self._meter.tool_threads_abandoned) if place is None else None
+        self._building = _Building(environ, self._process)
         self._agents = {name: self._building.build(tools) for name, tools in agents.items()}
         self._tasks: asyncio.TaskGroup | None = None
         self._keepers: list[asyncio.Task[None]] = []
@@ -135,6 +137,8 @@ class Toolbox:
         servers = self._building.servers.values()
         if self._building.http is not None:
             self._building.http.warm_up()
+        if self._process is not None and self._process.is_needed:
+            await self._process.start()
         if not servers:
             return
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -152,6 +156,8 @@ class Toolbox:
             await self._tasks.__aexit__(None, None, None)
         if self._building.http is not None:
             await self._building.http.close()
+        if self._process is not None:
+            await self._process.stop()
         self._workshop.stop()
 
     async def __aenter__(self) -> Self:
@@ -166,6 +172,11 @@ class Toolbox:
         declared = self._agents.get(agent, _Declared())
         return AgentTools(declared.now(), self._place, self._meter)
 
+    def away(self, agent: str) -> dict[str, str]:
+        """The agent's MCP servers that are not there now, and why."""
+        servers = self._agents.get(agent, _Declared()).servers
+        return {server.name: server.problem for server in servers if server.problem}
+
 
 def check_tools(declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ) -> None:
     """See that what an agent's file declares can work, as far as that shows without connecting to anything.
@@ -174,14 +185,15 @@ def check_tools(declared: Sequence[AgentTool], environ: Mapping[str, str] = os.e
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
-    _Building(environ).build(declared)
+    _Building(environ, None).build(declared)
 
 
 class _Building:
     """Makes tools of declarations. Agents that declare the same server share it."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], process: ToolProcess | None) -> None:
         self._environ = environ
+        self._process = process
         self.http: HttpClient | None = None
         self.servers: dict[str, McpConnection] = {}
 
@@ -191,7 +203,7 @@ class _Building:
             with at_key(f"tools.{i}"):
                 match declared:
                     case PythonTools():
-                        built.add(_of_module(declared))
+                        built.add(self._of_module(declared))
                     case HttpTool():
                         self.http = self.http or HttpClient()
                         built.add([http_tool(declared, self._environ, self.http)])
@@ -205,16 +217,13 @@ class _Building:
             self.servers[key] = McpConnection(declared, self._environ)
         return self.servers[key]
 
-
-def _of_module(declared: PythonTools) -> list[Tool]:
-    with at_key("module"):
-        module = load_module(declared.module)
-        registries = [item for item in vars(module).values() if isinstance(item, ToolRegistry)]
-        tools = {id(tool): tool for registry in registries for tool in registry.tools}
-        if not tools:
-            raise ConfigError(f"{declared.module}: has no function that a ToolRegistry decorates")
-    names = {tool.spec.name for tool in tools.values()}
-    for name in declared.only:
-        if name not in names:
-            raise ConfigError(f"only: there is no {name}; there are {', '.join(sorted(names))}")
-    return [t for t in tools.values() if not declared.only or t.spec.name in declared.only]
+    def _of_module(self, declared: PythonTools) -> list[Tool]:
+        with at_key("module"):
+            tools = tools_in(declared.module)
+        for name in declared.only:
+            if name not in tools:
+                raise ConfigError(f"only: there is no {name}; there are {', '.join(sorted(tools))}")
+        wanted = [t for t in tools.values() if not declared.only or t.spec.name in declared.only]
+        if self._process is None or declared.run_in == "thread":
+            return wanted
+        return [self._process.tool_of(declared.module, tool) for tool in wanted]

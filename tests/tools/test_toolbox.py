@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,19 @@ def remember(what: str, context: ToolContext) -> str:
 async def add(a: int, b: int) -> int:
     """Add."""
     return a + b
+'''
+PID = '''
+import os
+
+from opusagent.tools import ToolRegistry
+
+registry = ToolRegistry()
+
+
+@registry.tool()
+def pid() -> int:
+    """Say which process this is."""
+    return os.getpid()
 '''
 HTTP = {"type": "http", "name": "look", "description": "Look.", "url": "http://127.0.0.1:9/"}
 
@@ -90,16 +104,36 @@ async def _turn() -> None:
     await future
 
 
-def test_state_set_in_a_thread_is_told_on_the_loop_of_the_call(module: dict[str, Any]) -> None:
+@pytest.mark.parametrize("place", ["thread", "process"])
+def test_state_set_elsewhere_is_told_on_the_loop_of_the_call(
+    module: dict[str, Any], place: str
+) -> None:
     loops: list[object] = []
 
     async def main() -> None:
-        async with Toolbox({"bank": of(module)}) as toolbox:
+        async with Toolbox({"bank": of(module | {"run_in": place})}) as toolbox:
             call = toolbox.of("bank").for_call(
                 "c1", on_state=lambda _: loops.append(asyncio.get_running_loop())
             )
             await call(asks("remember", '{"what": "x"}'))
             assert await eventually(lambda: loops == [asyncio.get_running_loop()])
+
+    asyncio.run(main())
+
+
+@pytest.mark.integration
+def test_functions_run_in_another_process_unless_they_are_to_run_in_this_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pid.py").write_text(PID, encoding="utf-8")
+    declared = {"type": "python", "module": str(tmp_path / "pid.py")}
+    agents = {"here": of(declared | {"run_in": "thread"}), "there": of(declared)}
+
+    async def main() -> None:
+        async with Toolbox(agents) as toolbox:
+            here = await toolbox.of("here").for_call("c1")(asks("pid"))
+            there = await toolbox.of("there").for_call("c1")(asks("pid"))
+            assert here["result"] == os.getpid() != there["result"]
 
     asyncio.run(main())
 

@@ -1,0 +1,165 @@
+"""The process in which the Python tools of a bridge run: `python -m opusagent.tools.host FD`.
+
+It is told what to run on the socket FD, and ends when that is closed, whatever still runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final, override
+
+from pydantic import JsonValue
+
+from opusagent.errors import ConfigError, ToolError
+from opusagent.tools.framing import Frames, frame
+from opusagent.tools.modules import tools_in
+from opusagent.tools.tool import CallState, ToolContext, json_value
+from opusagent.tools.workshop import Workshop
+
+STATE_S: Final = 5.0
+"""What the bridge may take to answer a question about a call's state."""
+NICE: Final = 10
+"""How much it stands back where processors are scarce: a tenth of what the bridge gets."""
+_CHUNK: Final = 1 << 16
+
+
+class _FarState(CallState):
+    """The state of a call, which the bridge has."""
+
+    def __init__(self, ask: Callable[[dict[str, Any]], JsonValue]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    @override
+    def get(self, key: str, default: JsonValue = None) -> JsonValue:
+        return self._all().get(key, default)
+
+    @override
+    def set(self, key: str, value: JsonValue) -> None:
+        self._ask({"set": [key, json_value(key, value)]})
+
+    @override
+    def __contains__(self, key: object) -> bool:
+        return key in self._all()
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    @override
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, JsonValue]:
+        values = self._ask({})
+        assert isinstance(values, dict)
+        return values
+
+
+class _Host:
+    """Runs what it is told to."""
+
+    def __init__(self, writer: asyncio.StreamWriter, tasks: asyncio.TaskGroup) -> None:
+        self._writer = writer
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._workshop = Workshop(lambda count: self._from_thread({"abandoned": count}))
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._asks = itertools.count()
+        self._asked: dict[int, Future[JsonValue]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Do what the bridge wants."""
+        match message["do"]:
+            case "path":
+                sys.path[:] = message["path"]
+            case "load":
+                with contextlib.suppress(ConfigError):  # the bridge has loaded it, too, and said so
+                    tools_in(message["module"])
+            case "run":
+                task = self._tasks.create_task(self._run(message))
+                self._running[message["id"]] = task
+                task.add_done_callback(lambda _: self._running.pop(message["id"]))
+            case "cancel":
+                if (running := self._running.get(message["id"])) is not None:
+                    running.cancel()
+            case "answer":
+                asked = self._asked.pop(message["ask"], None)
+                if asked is not None and "wrong" in message:
+                    asked.set_exception(ValueError(message["wrong"]))
+                elif asked is not None:
+                    asked.set_result(message["value"])
+            case "say":
+                self._send({"alive": True})
+
+    async def _run(self, message: Mapping[str, Any]) -> None:
+        number = message["id"]
+        answer: dict[str, Any]
+        try:
+            tool = tools_in(message["module"])[message["tool"]]
+            state = _FarState(partial(self._ask, number))
+            context = ToolContext(**message["context"], state=state)
+            answer = {"done": await tool.run(message["arguments"], context, self._workshop)}
+        except (ToolError, ConfigError) as error:
+            answer = {"refused": str(error)}
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            answer = _failure(error)  # a tool that cancels itself
+        except Exception as error:  # noqa: BLE001 - users' code, in the one place that runs it
+            answer = _failure(error)
+        self._send(answer | {"id": number})
+
+    def _ask(self, number: int, question: dict[str, Any]) -> JsonValue:
+        """In a tool's thread: ask the bridge about its call's state, and wait for the answer."""
+        answer: Future[JsonValue] = Future()
+        with self._lock:
+            ask = next(self._asks)
+            self._asked[ask] = answer
+        self._from_thread({"id": number, "ask": ask, **question})
+        return answer.result(STATE_S)
+
+    def _from_thread(self, message: dict[str, Any]) -> None:
+        self._loop.call_soon_threadsafe(self._send, message)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._writer.write(frame(message))
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return {"at": at, "trace": "".join(traceback.format_exception(error))}
+
+
+async def _serve(fd: int) -> None:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
+    frames = Frames()
+    async with asyncio.TaskGroup() as tasks:
+        host = _Host(writer, tasks)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(_CHUNK):
+                for message in frames.feed(data):
+                    host.take(message)
+        os._exit(0)  # whatever still runs: nobody waits for it
+
+
+if __name__ == "__main__":
+    # Whoever ends the bridge may signal all its processes; this one is needed until the bridge is gone.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)
+    asyncio.run(_serve(int(sys.argv[1])))

@@ -1,0 +1,300 @@
+"""The process in which the Python tools of a bridge run, as the bridge sees it.
+
+A function that computes holds Python's lock, and whoever wants to run beside it in one process waits for
+it: 25 calls with a frame every 20 ms do not get by with that (measured). So nothing of a tool but its
+arguments and its bounded result is ever in the bridge's process.
+
+    bridge --run, cancel, state--> host.py: a `Workshop` --done, refused, failed, asks for state--> bridge
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, cast, override
+
+import structlog
+from pydantic import JsonValue
+
+from opusagent.errors import ToolError
+from opusagent.models.agent import MAX_TOOL_S
+from opusagent.tools.framing import Frames, frame
+from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext, ToolCrashed
+from opusagent.tools.workshop import MAX_ABANDONED
+
+__all__ = ["ToolProcess"]
+
+_log = structlog.get_logger("opusagent.tools")
+
+READY_S: Final = 20.0
+"""How long a bridge waits at its start until its tools are loaded."""
+ANSWERS_S: Final = 2.0
+"""What the process may take to say that it is alive, after a tool in it was late; else it is ended."""
+
+
+class ToolProcess:
+    """Runs tools of users' modules in a process, and starts another one when that one is of no use.
+
+    Args:
+        on_abandoned: Told how many of its threads nobody waits for any more, whenever that changes.
+        command: What is run; takes the number of a socket as its last argument.
+    """
+
+    def __init__(
+        self,
+        on_abandoned: Callable[[int], None] = lambda _: None,
+        *,
+        command: tuple[str, ...] = (sys.executable, "-m", "opusagent.tools.host"),
+    ) -> None:
+        self._on_abandoned = on_abandoned
+        self._command = command
+        self._modules: list[str] = []
+        self._live: _Process | None = None
+        self._retired: set[_Process] = set()
+        self._starting = asyncio.Lock()
+
+    def tool_of(self, module: str, tool: Tool) -> Tool:
+        """A tool of a module, to be run there."""
+        if module not in self._modules:
+            self._modules.append(module)
+        name = tool.spec.name
+
+        async def run(arguments: Arguments, context: ToolContext, _place: Place) -> JsonObject:
+            return await self.run(module, name, arguments, context)
+
+        return replace(tool, run=run)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there are tools to be run there."""
+        return bool(self._modules)
+
+    async def start(self) -> None:
+        """Have a process ready, with its modules loaded; bounded."""
+        process = await self._present()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                await process.is_alive.wait()
+
+    async def _present(self) -> _Process:
+        async with self._starting:
+            if self._live is None or self._live.is_gone:
+                self._live = await self._begin()
+            return self._live
+
+    async def stop(self) -> None:
+        """End it, and whatever runs in it."""
+        for process in (self._live, *self._retired):
+            if process is not None:
+                process.kill()
+                await asyncio.to_thread(process.popen.wait)
+        self._live = None
+        self._retired.clear()
+
+    async def run(
+        self, module: str, tool: str, arguments: Arguments, context: ToolContext
+    ) -> JsonObject:
+        """Run a tool of a module.
+
+        Raises:
+            ToolError: As the tool raised it, or because the process ended.
+            ToolCrashed: If it raised anything else.
+        """
+        process = await self._present()
+        return await process.run(module, tool, arguments, context)
+
+    async def _begin(self) -> _Process:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            popen = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module; it takes a millisecond or two
+                [*self._command, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the bridge, whose calls go on for a while
+            )
+        process = _Process(popen, self._crowded, self._gone)
+        await asyncio.get_running_loop().create_connection(lambda: process, sock=ours)
+        process.send({"do": "path", "path": sys.path})
+        for module in self._modules:
+            process.send({"do": "load", "module": module})
+        process.send({"do": "say"})
+        return process
+
+    def _crowded(self, process: _Process, abandoned: int) -> None:
+        self._on_abandoned(abandoned)
+        if abandoned < MAX_ABANDONED or process is not self._live:
+            return
+        _log.warning("tools do not end: another process takes over", threads=abandoned)
+        self._live = None
+        self._retired.add(process)
+        process.retire()
+
+    def _gone(self, process: _Process) -> None:
+        self._retired.discard(process)
+        if process is self._live:
+            self._live = None
+        self._on_abandoned(0)
+
+
+@dataclass(slots=True)
+class _Run:
+    result: asyncio.Future[JsonObject]
+    context: ToolContext
+    name: str
+
+
+class _Process(asyncio.Protocol):
+    """One process."""
+
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        on_abandoned: Callable[[_Process, int], None],
+        on_gone: Callable[[_Process], None],
+    ) -> None:
+        self.popen = popen
+        self.is_gone = False
+        self.is_alive = asyncio.Event()
+        self._on_abandoned = on_abandoned
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._frames = Frames()
+        self._numbers = itertools.count()
+        self._runs: dict[int, _Run] = {}
+        self._transport: asyncio.Transport
+        self._doubt: asyncio.TimerHandle | None = None
+        self._is_retired = False
+
+    async def run(
+        self, module: str, tool: str, arguments: Arguments, context: ToolContext
+    ) -> JsonObject:
+        """As `ToolProcess.run`."""
+        number = next(self._numbers)
+        run = self._runs[number] = _Run(self._loop.create_future(), context, tool)
+        about = {f.name: getattr(context, f.name) for f in fields(context) if f.name != "state"}
+        self.send(
+            {
+                "do": "run",
+                "id": number,
+                "module": module,
+                "tool": tool,
+                "arguments": arguments,
+                "context": about,
+            }
+        )
+        try:
+            return await run.result
+        except asyncio.CancelledError:
+            if not self.is_gone:
+                self.send({"do": "cancel", "id": number})
+                self._ask_whether_it_lives()
+            raise
+        finally:
+            del self._runs[number]
+            self._end_if_done()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the process something."""
+        self._transport.write(frame(message))
+
+    def retire(self) -> None:
+        """Let it end what it does, within what a tool may take, and then end it."""
+        self._is_retired = True
+        self._loop.call_later(MAX_TOOL_S, self.kill)
+        self._end_if_done()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.kill()
+        self._transport.close()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        for message in self._frames.feed(data):
+            self._take(message)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_gone = True
+        self.is_alive.set()  # nobody needs to wait for it
+        if self._doubt is not None:
+            self._doubt.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.kill()
+        self._reap()
+        for run in self._runs.values():
+            if not run.result.done():
+                run.result.set_exception(
+                    ToolError(f"{run.name} failed; what came of it is not known")
+                )
+        if self._runs:
+            _log.error(
+                "the process of the tools ended", running=[r.name for r in self._runs.values()]
+            )
+        self._on_gone(self)
+
+    def _reap(self) -> None:
+        if self.popen.poll() is None and not self._loop.is_closed():
+            self._loop.call_later(0.05, self._reap)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        match message:
+            case {"alive": True}:
+                self.is_alive.set()
+                if self._doubt is not None:
+                    self._doubt.cancel()
+                    self._doubt = None
+            case {"abandoned": int(count)}:
+                self._on_abandoned(self, count)
+            case {"id": int(number)} if number in self._runs:
+                self._take_of(self._runs[number], message)
+            case _:
+                pass  # of a tool that nobody waits for any more
+
+    def _take_of(self, run: _Run, message: Mapping[str, Any]) -> None:
+        match message:
+            case {"ask": int(ask), "set": [str(key), value]}:
+                self._answer(message["id"], ask, lambda: run.context.state.set(key, value))
+            case {"ask": int(ask)}:
+                state = run.context.state
+                self._answer(message["id"], ask, lambda: {key: state.get(key) for key in state})
+            case _ if run.result.done():
+                pass
+            case {"done": dict(result)}:
+                run.result.set_result(result)
+            case {"refused": str(words)}:
+                run.result.set_exception(ToolError(words))
+            case {"at": str(at), "trace": str(trace)}:
+                run.result.set_exception(ToolCrashed(at, trace))
+
+    def _answer(self, number: int, ask: int, work: Callable[[], JsonValue]) -> None:
+        answer: dict[str, Any] = {"do": "answer", "id": number, "ask": ask}
+        try:
+            answer["value"] = work()
+        except ValueError as error:
+            answer["wrong"] = str(error)
+        self.send(answer)
+
+    def _ask_whether_it_lives(self) -> None:
+        if self._doubt is None:
+            self.send({"do": "say"})
+            self._doubt = self._loop.call_later(ANSWERS_S, self._give_up)
+
+    def _give_up(self) -> None:
+        _log.error("the process of the tools does not react: it is ended", pid=self.popen.pid)
+        self.kill()
+
+    def _end_if_done(self) -> None:
+        if self._is_retired and not self._runs:
+            self.kill()

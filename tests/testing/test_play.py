@@ -1,0 +1,293 @@
+"""Plays of small agents, with tools that are really run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from opusagent.errors import ConfigError
+from opusagent.models.agent import Agent, Greeting
+from opusagent.testing import (
+    Calls,
+    ChangesStream,
+    Interrupts,
+    Listens,
+    LosesLine,
+    LosesStream,
+    Presses,
+    Says,
+    Told,
+    Waits,
+    play,
+)
+
+MODULE = '''
+import asyncio
+import time
+
+from opusagent.tools import ToolContext, ToolError, ToolRegistry
+
+registry = ToolRegistry()
+
+
+@registry.tool(repeatable=True)
+def find_order(number: str, context: ToolContext) -> dict[str, object]:
+    """Look an order up."""
+    if number == "0":
+        raise ToolError("there is no such order")
+    return {"number": number, "order": {"state": "shipped"}, "caller": context.caller}
+
+
+@registry.tool()
+async def think(seconds: float) -> dict[str, str]:
+    """Take long."""
+    await asyncio.sleep(seconds)
+    return {"thought": "much"}
+
+
+@registry.tool()
+def works_a_little() -> dict[str, str]:
+    """Take a moment of real time."""
+    time.sleep(0.05)
+    return {"done": "yes"}
+'''
+
+SILENT = Agent(system_prompt="You answer the telephone.")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("agents")
+    (folder / "shop.py").write_text(MODULE, encoding="utf-8")
+    file = folder / "shop.toml"
+    file.write_text(
+        'system_prompt = "You answer for a shop."\n'
+        '[greeting]\ntext = "Greet the caller."\n'
+        '[[tools]]\ntype = "python"\nmodule = "shop.py"\n',
+        encoding="utf-8",
+    )
+    return file
+
+
+def test_what_was_said_and_what_was_done_come_out(shop: Path) -> None:
+    outcome = play(
+        shop,
+        caller=["Hello.", "Where is order 12?"],
+        model=[
+            "The shop, hello.",
+            "How can I help?",
+            ("One moment.", Calls("find_order", number="12")),
+            "Order {number} is {order.state}.",
+        ],
+        number="+15550001111",
+    )
+    assert outcome.text == (
+        "bot: The shop, hello.\n"
+        "caller: Hello.\n"
+        "bot: How can I help?\n"
+        "caller: Where is order 12?\n"
+        "bot: One moment.\n"
+        "bot: Order 12 is shipped."
+    )
+    (use,) = outcome.tool_calls
+    assert (use.name, use.arguments, use.failed) == ("find_order", {"number": "12"}, False)
+    assert use.result is not None
+    assert use.result["caller"] == "+15550001111"
+    assert outcome.hung_up_by == "caller"
+
+
+def test_a_play_of_half_a_minute_costs_a_moment_and_is_the_same_every_time(shop: Path) -> None:
+    began = time.perf_counter()
+    played = [
+        play(shop, caller=["Hello.", Waits(20)], model=["The shop, hello.", "Yes?"])
+        for _ in range(2)
+    ]
+    assert played[0].seconds == played[1].seconds > 24
+    assert played[0].text == played[1].text
+    assert played[0].phone.messages == played[1].phone.messages
+    assert time.perf_counter() - began < 10
+
+
+def test_a_tool_that_refuses_is_told_to_the_model(shop: Path) -> None:
+    outcome = play(
+        shop,
+        caller=["Where is order zero?"],
+        model=["Hello.", Calls("find_order", number="0"), Told("no such order", "Sorry: {error}.")],
+    )
+    assert outcome.said_by_bot[-1] == "Sorry: there is no such order."
+    assert outcome.tool_calls[0].failed
+
+
+def test_a_tool_may_sleep_for_nothing_and_is_late_in_virtual_time(shop: Path) -> None:
+    began = time.perf_counter()
+    outcome = play(
+        shop,
+        caller=["Think.", "Think longer."],
+        model=[
+            "Hello.",
+            Calls("think", seconds=8),
+            "I thought {thought}.",
+            Calls("think", seconds=29),
+            "That took too long.",
+        ],
+    )
+    assert [use.seconds for use in outcome.tool_calls] == [pytest.approx(8), pytest.approx(10)]
+    assert "did not answer within 10 seconds" in str(outcome.tool_calls[1].result)
+    assert time.perf_counter() - began < 10
+
+
+def test_a_plain_function_takes_no_virtual_time_unless_it_is_told_to(shop: Path) -> None:
+    outcome = play(
+        shop,
+        caller=["Work.", "Find it."],
+        model=[
+            "Hello.",
+            Calls("works_a_little"),
+            "Done.",
+            ("One moment.", Calls("find_order", number="1")),
+            "Here.",
+        ],
+        tool_seconds={"find_order": 4.5},
+    )
+    assert [use.seconds for use in outcome.tool_calls] == [
+        pytest.approx(0, abs=0.001),
+        pytest.approx(4.5),
+    ]
+
+
+def test_a_fake_stands_in_for_a_tool(shop: Path) -> None:
+    asked: list[str] = []
+
+    async def fake(number: str) -> dict[str, str]:
+        asked.append(number)
+        return {"state": "lost"}
+
+    outcome = play(
+        shop,
+        caller=["Where is it?", "And now?"],
+        model=[
+            "Hello.",
+            Calls("find_order", number="12"),
+            "It is {state}.",
+            Calls("works_a_little"),
+            "It is {done}.",
+        ],
+        fakes={"find_order": fake, "works_a_little": {"done": "found"}},
+    )
+    assert asked == ["12"]
+    assert outcome.said_by_bot[-2:] == ["It is lost.", "It is found."]
+
+
+def test_a_fake_for_no_tool_is_an_error(shop: Path) -> None:
+    with pytest.raises(ConfigError, match="buy: the agent has find_order"):
+        play(shop, fakes={"buy": {}})
+
+
+def test_keys_reach_the_model_as_text() -> None:
+    outcome = play(
+        SILENT, caller=[Presses("4711")], model=[Told("keys.*4 7 1 1", "You pressed four keys.")]
+    )
+    assert outcome.said_by_bot == ["You pressed four keys."]
+    assert outcome.told == ["The caller pressed these keys on the telephone: 4 7 1 1"]
+
+
+def test_the_caller_may_interrupt() -> None:
+    outcome = play(
+        SILENT,
+        caller=["Tell me.", Interrupts("Stop it.", after_s=1.0)],
+        model=[
+            ("This is a long story.", "It is about a shop.", "It sold nothing for years."),
+            Told("stop it", "All right."),
+        ],
+    )
+    told = outcome.transcript[1]
+    assert told.interrupted
+    assert "nothing for years" not in outcome.text
+    assert outcome.said_by_bot[-1] == "All right."
+
+
+def test_a_line_that_is_lost_comes_back_to_the_same_conversation() -> None:
+    outcome = play(
+        SILENT,
+        caller=["My name is Alice.", LosesLine(back_after_s=2), "What is my name?"],
+        model=["Hello Alice.", Told("what is my name", "Alice.")],
+    )
+    assert outcome.state.resumed_count == 1
+    assert len(outcome.streams) == 1
+    assert [line.text for line in outcome.transcript] == [
+        "My name is Alice.",
+        "Hello Alice.",
+        "What is my name?",
+        "Alice.",
+    ]
+
+
+def test_a_tool_goes_on_while_its_stream_breaks_off(shop: Path) -> None:
+    outcome = play(
+        shop,
+        caller=[Says("Find order 7.", answered=False), Waits(3), LosesStream(), Listens()],
+        model=[
+            "Hello.",
+            Calls("find_order", number="7"),
+            Told("find_order.*shipped", "It is {order.state}."),
+        ],
+        tool_seconds={"find_order": 6},
+    )
+    assert len(outcome.streams) == 2
+    assert len(outcome.tool_calls) == 1
+    assert outcome.said_by_bot[-1] == "It is shipped."
+    assert any(turn.text == "Find order 7." for turn in outcome.streams[1].history)
+
+
+def test_a_stream_that_becomes_old_is_replaced_unheard() -> None:
+    outcome = play(
+        SILENT,
+        caller=["My name is Alice.", ChangesStream(), "What is my name?"],
+        model=["Hello Alice.", "Alice."],
+        settings={"transition_threshold_seconds": 20},
+    )
+    assert len(outcome.streams) == 2
+    assert [switch.reason for switch in outcome.state.stream_switches] == ["silence"]
+    assert [turn.text for turn in outcome.streams[1].history] == [
+        "My name is Alice.",
+        "Hello Alice.",
+    ]
+
+
+def test_six_minutes_until_the_stream_changes_take_seconds() -> None:
+    began = time.perf_counter()
+    outcome = play(SILENT, caller=["Hello.", ChangesStream()], model=["Hello."])
+    assert outcome.seconds > 360
+    assert time.perf_counter() - began < 30
+
+
+def test_a_play_fails_where_the_script_of_the_model_is_over() -> None:
+    with pytest.raises(AssertionError, match=r"nothing more to say, and was told 'Bye\.'"):
+        play(SILENT, caller=["Hello.", "Bye."], model=["Hello."])
+
+
+def test_a_play_fails_where_the_model_was_told_something_else() -> None:
+    with pytest.raises(AssertionError, match=r"should be told 'order'.*'Hello\.'"):
+        play(SILENT, caller=["Hello."], model=[Told("order", "Which one?")])
+
+
+def test_a_play_fails_where_a_result_has_no_such_field(shop: Path) -> None:
+    with pytest.raises(AssertionError, match=r"\{price\} is not in the result"):
+        play(
+            shop,
+            caller=["Where is it?"],
+            model=["Hello.", Calls("find_order", number="1"), "It costs {price}."],
+        )
+
+
+def test_a_play_fails_where_the_bot_does_not_answer() -> None:
+    with pytest.raises(AssertionError, match=r"no answer to 'Hello\.'"):
+        play(SILENT, caller=["Hello."], model=[()], settings={"deaf_after_seconds": 0})
+
+
+def test_the_greeting_is_heard_before_the_caller_speaks() -> None:
+    agent = SILENT.model_copy(update={"greeting": Greeting(text="Greet the caller.")})
+    outcome = play(agent, caller=["Hello."], model=[Told("greet", "Good morning."), "Yes?"])
+    assert [line.by for line in outcome.transcript] == ["bot", "caller", "bot"]

@@ -1,0 +1,298 @@
+"""Tools in a process of their own, really started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from opusagent.errors import ToolError
+from opusagent.tools.host import NICE
+from opusagent.tools.modules import tools_in
+from opusagent.tools.tool import Arguments, CallState, JsonObject, ToolContext, ToolCrashed
+from opusagent.tools.tool_process import ToolProcess
+from opusagent.tools.workshop import MAX_ABANDONED
+from tests.tools.rig import asks, eventually, of_call
+
+pytestmark = pytest.mark.integration
+
+MODULE = '''
+import asyncio
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+
+from opusagent.tools import ToolContext, ToolError, ToolRegistry
+
+registry = ToolRegistry()
+n_runs = 0
+
+
+@registry.tool()
+def where() -> dict[str, object]:
+    """Say which process this is."""
+    global n_runs
+    n_runs += 1
+    return {"pid": os.getpid(), "runs": n_runs, "path": sys.path, "nice": os.nice(0)}
+
+
+@registry.tool()
+def counts(context: ToolContext) -> dict[str, object]:
+    """Count in the call's state."""
+    n = context.state.get("n", 0) + 1
+    context.state.set("n", n)
+    return {"n": n, "keys": list(context.state), "caller": context.caller}
+
+
+@registry.tool()
+async def fills(context: ToolContext) -> str:
+    """Keep too much."""
+    try:
+        context.state.set("much", "x" * 50_000)
+    except ValueError as error:
+        return str(error)
+    return "kept"
+
+
+@registry.tool()
+def refuses() -> None:
+    """Refuse."""
+    raise ToolError("there is no such order")
+
+
+@registry.tool()
+def breaks() -> None:
+    """Break."""
+    raise RuntimeError("the caller said 4711")
+
+
+@registry.tool()
+def large() -> str:
+    """Return 10 MB."""
+    return "x" * 10_000_000
+
+
+@registry.tool()
+async def is_cancelled(file: str) -> None:
+    """Wait to be cancelled."""
+    Path(file).touch()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        Path(file).unlink()
+
+
+@registry.tool()
+def never(file: str) -> None:
+    """Never return."""
+    Path(file).touch()
+    threading.Event().wait()
+
+
+@registry.tool(timeout_s=0.3)
+def holds_the_lock() -> None:
+    """Compute in C, where no other thread of the process gets its turn."""
+    re.match("(a+)+$", "a" * 60 + "b")
+
+
+@registry.tool()
+def dies() -> None:
+    """End the process."""
+    os._exit(3)
+'''
+
+
+class Tools:
+    """The module, and the process that runs it."""
+
+    def __init__(self, module: str, process: ToolProcess, abandoned: list[int]) -> None:
+        self.module = module
+        self.process = process
+        self.abandoned = abandoned
+        self.state = CallState()
+
+    async def run(self, tool: str, **arguments: str) -> JsonObject:
+        context = ToolContext(caller="+15551230001", state=self.state)
+        given: Arguments = dict(arguments)
+        return await self.process.run(self.module, tool, given, context)
+
+    async def pid(self) -> int:
+        pid = (await self.run("where"))["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+
+@asynccontextmanager
+async def tools(folder: Path) -> AsyncIterator[Tools]:
+    (folder / "mine.py").write_text(MODULE, encoding="utf-8")
+    abandoned: list[int] = []
+    process = ToolProcess(abandoned.append)
+    try:
+        yield Tools(str(folder / "mine.py"), process, abandoned)
+    finally:
+        await process.stop()
+
+
+def carried(folder: Path, main: Callable[[Tools], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
+        async with tools(folder) as mine:
+            await main(mine)
+
+    asyncio.run(run())
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_functions_run_in_one_process_that_stands_back_and_keeps_their_module(
+    tmp_path: Path,
+) -> None:
+    async def main(mine: Tools) -> None:
+        one, two = await mine.run("where"), await mine.run("where")
+        assert one["pid"] == two["pid"] != os.getpid()
+        assert (one["runs"], two["runs"]) == (1, 2)
+        assert one["nice"] == min(os.nice(0) + NICE, 19)
+
+    carried(tmp_path, main)
+
+
+def test_the_state_of_the_call_is_the_one_that_the_bridge_has(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        mine.state.set("before", True)
+        assert await mine.run("counts") == {
+            "n": 1,
+            "keys": ["before", "n"],
+            "caller": "+15551230001",
+        }
+        mine.state.set("n", 41)
+        assert (await mine.run("counts"))["n"] == 42
+        assert mine.state.get("n") == 42
+        assert "does not fit" in str((await mine.run("fills"))["result"])
+
+    carried(tmp_path, main)
+
+
+def test_what_a_tool_raises_says_what_it_would_say_here(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        with pytest.raises(ToolError, match="there is no such order"):
+            await mine.run("refuses")
+        with pytest.raises(ToolCrashed) as crash:
+            await mine.run("breaks")
+        assert "mine.py:" in crash.value.at
+        assert "the caller said 4711" in crash.value.trace
+        assert "4711" not in str(crash.value)
+
+    carried(tmp_path, main)
+
+
+def test_ten_megabytes_do_not_leave_the_process(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        result = await mine.run("large")
+        assert len(str(result)) < 25_000
+        assert "shortened" in result
+
+    carried(tmp_path, main)
+
+
+def test_a_tool_that_nobody_waits_for_any_more_is_cancelled(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        file = tmp_path / "runs"
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(mine.run("is_cancelled", file=str(file)))
+            assert await eventually(file.exists)
+            run.cancel()
+        assert await eventually(lambda: not file.exists())
+
+    carried(tmp_path, main)
+
+
+def test_a_process_that_ends_fails_what_ran_in_it_and_is_replaced(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        pid = await mine.pid()
+        with pytest.raises(ToolError, match="what came of it is not known"):
+            await mine.run("dies")
+        assert await mine.pid() != pid
+        assert await eventually(lambda: not is_there(pid))  # and leaves no zombie
+
+    carried(tmp_path, main)
+
+
+def test_a_process_that_does_not_react_is_ended_and_replaced(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        pid = await mine.pid()
+        run = of_call([mine.process.tool_of(mine.module, tools_in(mine.module)["holds_the_lock"])])
+        result = await run(asks("holds_the_lock"))
+        assert "did not answer within 0.3 seconds" in str(result)
+        assert await eventually(lambda: not is_there(pid))
+        assert await mine.pid() != pid
+
+    carried(tmp_path, main)
+
+
+def test_functions_that_never_end_are_ended_with_their_process(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        pid = await mine.pid()
+        files = [tmp_path / f"{i}" for i in range(MAX_ABANDONED)]
+        async with asyncio.TaskGroup() as tasks:
+            runs = [tasks.create_task(mine.run("never", file=str(file))) for file in files]
+            assert await eventually(lambda: all(file.exists() for file in files))
+            for run in runs:
+                run.cancel()
+        assert await eventually(lambda: not is_there(pid))
+        assert max(mine.abandoned) == MAX_ABANDONED
+        assert mine.abandoned[-1] == 0
+        assert await mine.pid() != pid
+
+    carried(tmp_path, main)
+
+
+def test_signals_for_the_bridge_are_none_for_its_tools(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        pid = await mine.pid()
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+        assert await mine.pid() == pid
+        await mine.process.stop()
+        assert not is_there(pid)
+
+    carried(tmp_path, main)
+
+
+def test_the_process_ends_when_the_bridge_is_gone_whatever_still_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE, encoding="utf-8")
+    code = f"""
+import asyncio, os
+from pathlib import Path
+from opusagent.tools.tool import ToolContext
+from opusagent.tools.tool_process import ToolProcess
+
+async def main():
+    process, module = ToolProcess(), {str(tmp_path / "mine.py")!r}
+    print((await process.run(module, "where", {{}}, ToolContext()))["pid"], flush=True)
+    file = Path({str(tmp_path / "runs")!r})
+    never = asyncio.ensure_future(process.run(module, "never", {{"file": str(file)}}, ToolContext()))
+    while not file.exists():
+        await asyncio.sleep(0.01)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    pid = int(told.stdout)
+    assert asyncio.run(eventually(lambda: not is_there(pid)))
