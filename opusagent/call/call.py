@@ -28,6 +28,7 @@ from opusagent.call.events import (
     HangUp,
     HangUpSocket,
     Report,
+    StateChanged,
     StreamId,
     StreamLost,
     StreamOpened,
@@ -71,7 +72,7 @@ class Call:
         self._phone = self._line.phone
         self._timers = self._line.timers
         self._departure = Departure(self._line)
-        self._opening = Opening(self._line)
+        self._opening = Opening(self._line, self._departure)
         self._comeback = Comeback(
             self._line,
             self._opening,
@@ -98,6 +99,9 @@ class Call:
             case ToolFinished(call, result):
                 if self._talk is not None:
                     self._talk.tool_finished(call, result, now)
+            case StateChanged(key, value):
+                if self._talk is not None:
+                    self._talk.state_changed(key, value)
             case CallerAttached(text):
                 self._caller_attached(text, now)
             case CallerLost() | HangUp() | Drain() | Fenced():
@@ -180,6 +184,10 @@ class Call:
             ):
                 if self._talk is not None:
                     self._talk.caller_event(event, now)
+            case phone_events.TransferStatus() | phone_events.ActivityReceived():
+                self._line.out.append(note_of(event))
+                if self._talk is not None:
+                    self._talk.caller_event(event, now)
             case phone_events.SessionRequested():
                 self._opening.requested(event, now)
             case phone_events.ResumeRequested():
@@ -190,7 +198,11 @@ class Call:
                 self._opening.start_came(now)
             case phone_events.CallerHungUp():
                 self._line.last.append(HangUpSocket(1000, "session ended"))
+                if self._talk is not None:
+                    self._talk.telephone.session_ended(event.reason_code, now)
                 by = EndedBy.BOT if self.phase is Phase.ENDING else EndedBy.CALLER
+                if event.reason_code == "transferred":
+                    by = EndedBy.TRANSFERRED
                 self._line.end(by, f"{event.reason_code} {event.reason}".strip(), now)
             case phone_events.PlayFinished():
                 self._line.out.append(note_of(event))

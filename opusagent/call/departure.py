@@ -23,7 +23,7 @@ class Departure:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._farewell: Farewell | None = None
-        self._reason: str | None = None  # to hang up for, when the caller is back
+        self._reason: str | None = None  # why we hang up, if we do
         self._drain_by: float | None = None
 
     # Hanging up
@@ -37,7 +37,8 @@ class Departure:
             line.refuse(reason, now)
         elif line.phase is Phase.TALKING:
             line.phase = Phase.LEAVING
-            self._farewell = Farewell(reason, line.phone, line.talk, now)
+            self._reason = reason
+            self._farewell = Farewell(line.phone, line.talk.bot_is_busy, now)
             self.leave(now)
 
     def leave(self, now: float, **margin: float) -> None:
@@ -54,31 +55,29 @@ class Departure:
         line.talk.end(now)
         # Nothing is to be said any more; the last texts may still come while the session ends.
         line.talk.model.close_all(CloseReason.CALL_ENDED)
-        line.phone.wire.hang_up(self._farewell.reason)
+        line.phone.wire.hang_up(self._reason or "")
 
     def hang_up_again(self, now: float) -> None:
         """The caller is back, and the hang-up was lost with the other websocket."""
         self._line.phone.accept()
-        self._line.phone.wire.hang_up(self._farewell.reason if self._farewell else "")
+        self._line.phone.wire.hang_up(self._reason or "")
         self._line.timers.set(Timer.END, now + SESSION_END_S)
 
     def end_did_not_come(self, now: float) -> None:
         """VoiceAI Connect does not end the session: we do."""
         self._line.last.append(HangUpSocket(1000, "session.end did not come"))
-        self._line.end(EndedBy.BOT, self._farewell.reason if self._farewell else "", now)
+        self._line.end(EndedBy.BOT, self._reason or "", now)
 
     # A caller whose websocket was lost
 
     def interrupted(self) -> None:
         """The caller is gone in the middle of the goodbye: hang up when she is back."""
-        if self._farewell is not None:
-            self._reason, self._farewell = self._farewell.reason, None
+        self._farewell = None
 
     def caller_is_back(self, now: float) -> None:
         """Do what she was not there for."""
         if self._reason is not None:
-            reason, self._reason = self._reason, None
-            self.hang_up(reason, now)
+            self.hang_up(self._reason, now)
 
     def did_not_come_back(self, now: float) -> None:
         """Where the bot was about to hang up, there is nothing to come back to."""
@@ -115,6 +114,9 @@ class Departure:
     def give_up(self, verdict: GaveUp, now: float) -> None:
         """No stream can be had."""
         line = self._line
+        leaving = None if line.talk is None else line.talk.telephone.leaving
+        if leaving is not None:
+            self.hang_up(leaving, now)
         if line.phase in (Phase.LEAVING, Phase.ENDING):
             return  # the goodbye is being played out, and needs no model
         # VoiceAI Connect's fail-over (a prompt, a transfer) runs on session.error.

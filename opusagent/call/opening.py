@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.conversation import Conversation
+from opusagent.call.departure import Departure
 from opusagent.call.line import Line, Timer
 from opusagent.call.phase import Phase
 from opusagent.errors import NoCommonFormat
@@ -21,8 +22,9 @@ START_AFTER_S = 1.5
 class Opening:
     """Takes a call, and begins the conversation once the line is through."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, departure: Departure) -> None:
         self._line = line
+        self._departure = departure
         self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
@@ -64,7 +66,14 @@ class Opening:
         """Join both sides, now that the formats are settled."""
         line = self._line
         line.talk = Conversation(
-            line.plan, ambient=line.ambient, phone=line.phone, out=line.out, save=line.save, now=now
+            line.plan,
+            ambient=line.ambient,
+            phone=line.phone,
+            out=line.out,
+            save=line.save,
+            hang_up=self._departure.hang_up,
+            variables={} if line.state is None else line.state.variables,
+            now=now,
         )
         return line.talk
 

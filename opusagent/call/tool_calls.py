@@ -13,6 +13,7 @@ from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.plan import CallPlan
+from opusagent.call.telephone import Telephone
 from opusagent.models.session_state import FunctionCall
 from opusagent.sonic import reader as sonic
 
@@ -26,15 +27,23 @@ class ToolCalls:
     """Joins the model, the ledger and the shell that runs tools.
 
     Args:
+        telephone: Does what needs no shell.
         chronicle: With the ledger.
         out: Where effects are appended, in order.
     """
 
     def __init__(
-        self, plan: CallPlan, model: ModelSide, chronicle: Chronicle, *, out: list[Effect]
+        self,
+        plan: CallPlan,
+        model: ModelSide,
+        telephone: Telephone,
+        chronicle: Chronicle,
+        *,
+        out: list[Effect],
     ) -> None:
         self._plan = plan
         self._model = model
+        self._telephone = telephone
         self._at = chronicle.at
         self._ledger = chronicle.ledger
         self._out = out
@@ -61,7 +70,7 @@ class ToolCalls:
             self._model.type_text(_as_data(entry.name, entry.result or {}), now)
         for entry in running:
             call = ToolCall(StreamId(0), entry.tool_use_id, entry.name, entry.arguments)
-            if call.name in repeatable:
+            if call.name in repeatable and not entry.secret:
                 self._out.append(Report("tool requested", {"name": call.name}))
                 self._out.append(RunTool(call))
             else:
@@ -76,16 +85,41 @@ class ToolCalls:
         if leg.role is LegRole.LIVE:
             # The turn that asked for this is being dealt with: to type it again could run it twice.
             self._model.answered()
-        if any(tool.name == call.name for tool in self._plan.tools):
+        if self._telephone.has(call.name):
+            self._out.append(Report("tool requested", {"name": call.name}))
+            if (result := self._telephone.run(call, now)) is not None:
+                self.finished(call, result, now)
+        elif any(tool.name == call.name for tool in self._plan.tools_of_model):
             self._out.append(Report("tool requested", {"name": call.name}))
             self._out.append(RunTool(call))
         else:
             self.finished(call, {"error": f"there is no tool named {call.name}"}, now)
         return True
 
-    def finished(self, call: ToolCall, result: dict[str, JsonValue], now: float) -> bool:
-        """A tool gave its result: the model gets it, once. False if it has one already."""
-        if not self._ledger.finish(call.tool_use_id, result, at=self._at()):
+    def begin(self, call: ToolCall, shown: str) -> None:
+        """Run a tool that the model has not asked for. `shown` are its arguments in the ledger."""
+        secret = shown != call.arguments
+        self._ledger.begin(call.tool_use_id, call.name, shown, at=self._at(), secret=secret)
+        self._out.append(Report("tool requested", {"name": call.name}))
+        self._out.append(RunTool(call))
+
+    def finished(
+        self,
+        call: ToolCall,
+        result: dict[str, JsonValue],
+        now: float,
+        *,
+        shown: dict[str, JsonValue] | None = None,
+    ) -> bool:
+        """A tool gave its result: the model gets it, once. False if it has one already.
+
+        Args:
+            call: Which.
+            result: What the model gets.
+            now: The present, in monotonic seconds.
+            shown: What stands in the ledger, where that is not the same.
+        """
+        if not self._ledger.finish(call.tool_use_id, shown or result, at=self._at()):
             return False
         self._out.append(Report("tool finished", {"name": call.name, "failed": "error" in result}))
         self._model.tool_result(call, result, _as_data(call.name, result), now)
