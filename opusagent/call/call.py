@@ -184,9 +184,15 @@ class Call:
             ):
                 if self._talk is not None:
                     self._talk.caller_event(event, now)
-            case phone_events.TransferStatus() | phone_events.ActivityReceived():
+            case (
+                phone_events.TransferStatus()
+                | phone_events.ActivityReceived()
+                | phone_events.NoUserInput()
+            ):
                 self._line.out.append(note_of(event))
-                if self._talk is not None:
+                if isinstance(event, phone_events.TransferStatus):
+                    self._departure.transfer_status(event, now)
+                if self._talk is not None and self.phase is not Phase.OVER:
                     self._talk.caller_event(event, now)
             case phone_events.SessionRequested():
                 self._opening.requested(event, now)
@@ -200,7 +206,7 @@ class Call:
                 self._line.last.append(HangUpSocket(1000, "session ended"))
                 if self._talk is not None:
                     self._talk.telephone.session_ended(event.reason_code, now)
-                by = EndedBy.BOT if self.phase is Phase.ENDING else EndedBy.CALLER
+                by = self._departure.by if self.phase is Phase.ENDING else EndedBy.CALLER
                 if event.reason_code == "transferred":
                     by = EndedBy.TRANSFERRED
                 self._line.end(by, f"{event.reason_code} {event.reason}".strip(), now)
@@ -299,7 +305,7 @@ class Call:
         elif goes_on and self._plan.resume_grace_s > 0:
             self._comeback.detach(now)
         else:
-            by = EndedBy.BOT if self.phase is Phase.ENDING else EndedBy.SOCKET
+            by = self._departure.by if self.phase is Phase.ENDING else EndedBy.SOCKET
             self._line.end(by, "the websocket closed without session.end", now)
 
     def _timer(self, due: Timer, now: float) -> None:

@@ -20,17 +20,20 @@ from opusagent.call.chronicle import Chronicle
 from opusagent.call.comfort import Comfort
 from opusagent.call.continuation import Action, Moment
 from opusagent.call.events import Effect, Report, StreamId, ToolCall
+from opusagent.call.filler import Filler
 from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
 from opusagent.call.keypad import Keypad
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
+from opusagent.call.silence import Silence
 from opusagent.call.telephone import Telephone
 from opusagent.call.timers import Timers
 from opusagent.call.tool_calls import ToolCalls
 from opusagent.call.variables import Variables
 from opusagent.models.session_state import Role, SessionState
+from opusagent.models.telephone import Silence as Section
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
 from opusagent.sonic.reader import Stage, StopReason
@@ -53,6 +56,7 @@ type CallerDid = (
     | phone_events.UserStreamOpened
     | phone_events.UserStreamClosed
     | phone_events.DtmfPressed
+    | phone_events.NoUserInput
     | phone_events.TransferStatus
     | phone_events.ActivityReceived
 )
@@ -128,7 +132,22 @@ class Conversation:
             random=ambient.random,
             out=out,
         )
-        self._tools = ToolCalls(plan, self.model, self.telephone, self._chronicle, out=out)
+        self._filler = Filler(
+            plan, phone, self._comfort, prompt=self.model.type_greeting, busy=self.bot_is_busy
+        )
+        self._tools = ToolCalls(
+            plan, self.model, self.telephone, self._filler, self._chronicle, out=out
+        )
+        self._silence = Silence(
+            plan.agent.silence,
+            phone,
+            busy=self._is_busy,
+            prompt=self.model.type_greeting,
+            give_up=self._give_caller_up,
+            out=out,
+        )
+        self._hang_up = hang_up
+        self._parts = (self._keypad, self._filler, self._silence, self.telephone)
         self.changed = False
         """Whether something is to be saved; the reader clears it."""
 
@@ -138,6 +157,7 @@ class Conversation:
         """The call is up: the bot speaks first, if the agent is made so."""
         self._started = True
         self._greet_by = now + PATIENCE_S
+        self._silence.begin(now)
         if sound := self._greeting.sound_at(self._phone.play_format.sample_rate_hz):
             self._phone.play(sound, GREETING, now)
             self._phone.complete_turn(now)
@@ -198,6 +218,7 @@ class Conversation:
     def restore(self, state: SessionState, now: float) -> None:
         """Go on with a conversation that another process began; there is no greeting."""
         self._started = True
+        self._silence.begin(now)
         self._greeting.done()
         self._chronicle.restore(state)
         last = state.conversation_history[-1] if state.conversation_history else None
@@ -228,9 +249,30 @@ class Conversation:
         """Whether the model is in the middle of an answer."""
         return self._bot.generating(now)
 
+    def _is_busy(self, now: float) -> bool:
+        """Whether it is not for the caller to speak."""
+        waits = self._tools.running or self.telephone.pending or self._keypad.pending
+        owes = self.model.live is None or self.model.owes or self._greeting.pending
+        return waits or owes or self._bot.generating(now) or not self._phone.connected
+
+    def _give_caller_up(self, silence: Section, now: float) -> None:
+        """She has been silent for too long."""
+        match silence.then:
+            case "hang_up":
+                self._hang_up(silence.reason, now)
+            case "transfer":
+                self.telephone.transfer(
+                    silence.target,
+                    silence.reason,
+                    now,
+                    done=lambda _, at: self._hang_up(silence.reason, at),
+                )
+            case "nothing":
+                pass
+
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        times = (part.next_timer() for part in (self._keypad, self.telephone))
+        times = (part.next_timer() for part in self._parts)
         return min((at for at in (self._timers.next(), *times) if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -245,8 +287,8 @@ class Conversation:
                     pass  # played below
                 case _:
                     assert_never(due)
-        self._keypad.handle_timer(now)
-        self.telephone.handle_timer(now)
+        for part in self._parts:
+            part.handle_timer(now)
         if self.model.wants_comfort and self._started and Timer.COMFORT not in self._timers:
             self._timers.set(Timer.COMFORT, self._comfort.play(now))
 
@@ -262,9 +304,12 @@ class Conversation:
             case phone_events.UserStreamClosed():
                 self._caller_withheld(now)
             case phone_events.DtmfPressed(digits=digits):
+                self._silence.begin(now)
                 self._keypad.press(digits, now)
                 if self._keypad.silences_bot:
                     self._barge_in("dtmf", now, noticed=False)
+            case phone_events.NoUserInput():
+                self._silence.told(now)
             case phone_events.TransferStatus():
                 self.telephone.transfer_status(event, now)
             case phone_events.ActivityReceived():
@@ -441,6 +486,7 @@ class Conversation:
         self._bot.unmute()
         self._interrupted = False
         self.telephone.caller_spoke(now)
+        self._silence.begin(now)
         self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
         answering = self._bot.speaking(now) or self._phone.audible(now)
         self.model.note_caller_text(text, now, answering=answering)
@@ -501,9 +547,13 @@ class Conversation:
     def begin_tool(self, call: ToolCall, shown: str, now: float) -> None:
         """Run a tool that the model has not asked for. `shown` are its arguments in the ledger."""
         self._greeting.done()
-        self._tools.begin(call, shown)
+        self._tools.begin(call, shown, now)
         self._bot.asked_at = now
         self.changed = True
+
+    def run_tool(self, call: ToolCall, now: float) -> None:
+        """Run a tool for a function that the model has asked for."""
+        self._tools.run(call, now)
 
     def state_changed(self, key: str, value: JsonValue) -> None:
         """A tool has set a value of the call's state."""

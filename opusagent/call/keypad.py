@@ -14,7 +14,7 @@ from typing import Protocol, assert_never
 
 from pydantic import JsonValue
 
-from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
+from opusagent.call.events import Effect, Report, StreamId, ToolCall
 from opusagent.call.functions import CollectDigits
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
@@ -56,6 +56,10 @@ class KeypadListener(Protocol):
 
     def begin_tool(self, call: ToolCall, shown: str, now: float) -> None:
         """A tool is run that the model has not asked for; `shown` are its arguments for the ledger."""
+        ...
+
+    def run_tool(self, call: ToolCall, now: float) -> None:
+        """A tool is run for a function that the model has asked for."""
         ...
 
     def bot_is_busy(self, now: float) -> bool:
@@ -204,8 +208,8 @@ class Keypad:
             tell(call, {"error": f"the caller pressed {n} keys"}, now)
         elif entry.tool:
             arguments = _Given(entry, digits).arguments
-            self._out.append(
-                RunTool(ToolCall(call.stream, call.tool_use_id, entry.tool, arguments))
+            self._listener.run_tool(
+                ToolCall(call.stream, call.tool_use_id, entry.tool, arguments), now
             )
         else:
             shown = masked(digits) if entry.sensitive else digits

@@ -75,6 +75,8 @@ class CallPlan:
     tools: tuple[ToolSpec, ...] = ()
     greeting_audio: Recording = Recording()
     comfort_audio: Recording = Recording()
+    filler_audio: Recording = Recording()
+    failure_audio: Recording = Recording()
     barge_in: bool = True
     barge_in_on_dtmf: bool = True
     abort_prompts: bool = True

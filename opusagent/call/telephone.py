@@ -25,9 +25,9 @@ from opusagent.call.timers import Timers
 from opusagent.call.variables import MAX_STATE_BYTES, Variables
 from opusagent.errors import ToolError
 from opusagent.models.agent import Agent
-from opusagent.models.telephone import TelephoneFunction
+from opusagent.models.telephone import Target, TelephoneFunction
 
-__all__ = ["Telephone"]
+__all__ = ["TRANSFER_S", "Telephone", "transfer_params"]
 
 TRANSFER_S = 90.0
 """How long a transfer may take to be answered or to fail, where the tenant has us told of it at all."""
@@ -75,6 +75,20 @@ class _Deed:
     farewell: Farewell
     stage: _Stage = _Stage.SPEAKING
     by: float = field(default=0.0)
+
+
+def transfer_params(to: Target, reason: str) -> dict[str, JsonValue]:
+    """The parameters of a `transfer` activity."""
+    params: dict[str, JsonValue] = {"transferTarget": to.to}
+    if reason:
+        params["handoverReason"] = reason
+    if to.referred_by:
+        params["transferReferredByURL"] = to.referred_by
+    if to.headers:
+        params["transferSipHeaders"] = [
+            {"name": name, "value": value} for name, value in to.headers.items()
+        ]
+    return params
 
 
 class Telephone:
@@ -178,6 +192,11 @@ class Telephone:
         return self._leaving
 
     @property
+    def pending(self) -> bool:
+        """Whether something is under way that the caller is not to be disturbed in."""
+        return self._deed is not None
+
+    @property
     def transferring(self) -> bool:
         """Whether the call is being transferred."""
         return self._deed is not None and self._deed.stage is _Stage.RINGING
@@ -213,16 +232,7 @@ class Telephone:
         """
         if target not in self._section.targets:
             raise ToolError(f"target: one of {', '.join(self._section.targets)}")
-        to = self._section.targets[target]
-        params: dict[str, JsonValue] = {"transferTarget": to.to}
-        if reason:
-            params["handoverReason"] = reason
-        if to.referred_by:
-            params["transferReferredByURL"] = to.referred_by
-        if to.headers:
-            params["transferSipHeaders"] = [
-                {"name": name, "value": value} for name, value in to.headers.items()
-            ]
+        params = transfer_params(self._section.targets[target], reason)
 
         def ring(at: float) -> None:
             self._send("transfer", activity_params=params)

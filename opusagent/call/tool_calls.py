@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from opusagent.call.chronicle import Chronicle
 from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
+from opusagent.call.filler import Filler
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.plan import CallPlan
@@ -28,6 +29,7 @@ class ToolCalls:
 
     Args:
         telephone: Does what needs no shell.
+        filler: Is told while a shell runs a tool.
         chronicle: With the ledger.
         out: Where effects are appended, in order.
     """
@@ -37,6 +39,7 @@ class ToolCalls:
         plan: CallPlan,
         model: ModelSide,
         telephone: Telephone,
+        filler: Filler,
         chronicle: Chronicle,
         *,
         out: list[Effect],
@@ -44,6 +47,8 @@ class ToolCalls:
         self._plan = plan
         self._model = model
         self._telephone = telephone
+        self._filler = filler
+        self._shells: set[str] = set()  # those that a shell runs
         self._at = chronicle.at
         self._ledger = chronicle.ledger
         self._out = out
@@ -71,8 +76,7 @@ class ToolCalls:
         for entry in running:
             call = ToolCall(StreamId(0), entry.tool_use_id, entry.name, entry.arguments)
             if call.name in repeatable and not entry.secret:
-                self._out.append(Report("tool requested", {"name": call.name}))
-                self._out.append(RunTool(call))
+                self._run(call, now)
             else:
                 self.finished(call, {"error": UNKNOWN_OUTCOME}, now)
         return bool(running or unspoken)
@@ -90,18 +94,26 @@ class ToolCalls:
             if (result := self._telephone.run(call, now)) is not None:
                 self.finished(call, result, now)
         elif any(tool.name == call.name for tool in self._plan.tools_of_model):
-            self._out.append(Report("tool requested", {"name": call.name}))
-            self._out.append(RunTool(call))
+            self._run(call, now)
         else:
             self.finished(call, {"error": f"there is no tool named {call.name}"}, now)
         return True
 
-    def begin(self, call: ToolCall, shown: str) -> None:
+    def begin(self, call: ToolCall, shown: str, now: float) -> None:
         """Run a tool that the model has not asked for. `shown` are its arguments in the ledger."""
         secret = shown != call.arguments
         self._ledger.begin(call.tool_use_id, call.name, shown, at=self._at(), secret=secret)
-        self._out.append(Report("tool requested", {"name": call.name}))
+        self._run(call, now)
+
+    def run(self, call: ToolCall, now: float) -> None:
+        """Have a shell run a tool that stands in the ledger."""
         self._out.append(RunTool(call))
+        self._shells.add(call.tool_use_id)
+        self._filler.tool_began(now)
+
+    def _run(self, call: ToolCall, now: float) -> None:
+        self._out.append(Report("tool requested", {"name": call.name}))
+        self.run(call, now)
 
     def finished(
         self,
@@ -121,6 +133,9 @@ class ToolCalls:
         """
         if not self._ledger.finish(call.tool_use_id, shown or result, at=self._at()):
             return False
+        self._shells.discard(call.tool_use_id)
+        if not self._shells:
+            self._filler.tools_ended()
         self._out.append(Report("tool finished", {"name": call.name, "failed": "error" in result}))
         self._model.tool_result(call, result, _as_data(call.name, result), now)
         return True

@@ -93,8 +93,7 @@ def test_without_sections_nothing_of_it_happens(tmp_path: Path) -> None:
             "tools.0.telephone.targets.a.to: String should match",
         ),
         (
-            "[[tools]]\ntype = 'telephone'\n[tools.targets.a]\nto = 'tel:1'\n"
-            'headers = { "X-A" = "b\\r\\nX-B: c" }',
+            "[[tools]]\ntype = 'telephone'\n[tools.targets.a]\nto = 'tel:1'\n[tools.targets.a.headers]\nX-A = \"b\\r\\nc\"",
             "tools.0.telephone.targets.a.headers.X-A: String should match",
         ),
         (
