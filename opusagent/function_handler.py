@@ -20,12 +20,17 @@ class FunctionHandler:
     def __init__(self) -> None:
         self._calls: dict[str, FunctionCall] = {}
 
-    def begin(self, tool_use_id: str, name: str, arguments: str, *, at: datetime) -> bool:
-        """Enter a call. False if this id was entered before: it must not run twice."""
+    def begin(
+        self, tool_use_id: str, name: str, arguments: str, *, at: datetime, secret: bool = False
+    ) -> bool:
+        """Enter a call. False if this id was entered before: it must not run twice.
+
+        `secret`: its arguments are not those that it is run with.
+        """
         if tool_use_id in self._calls:
             return False
         self._calls[tool_use_id] = FunctionCall(
-            tool_use_id=tool_use_id, name=name, arguments=arguments, started_at=at
+            tool_use_id=tool_use_id, name=name, arguments=arguments, started_at=at, secret=secret
         )
         return True
 

@@ -17,7 +17,7 @@ from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
 from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsense
 from opusagent.bridges.planning import make_plan
 from opusagent.bridges.reporting import Reporter
-from opusagent.call.events import Drain
+from opusagent.call.events import Drain, StateChanged
 from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
@@ -349,6 +349,13 @@ class BridgeServer:
             conversation_id, agent=name, tenant=tenant, clock=self._clock, then=reporter.report
         )
         tools = self._tools.of(name)  # by the file as it is now: a stored one could name any module
+        run_tool = tools.for_call(
+            conversation_id,
+            caller=number,
+            agent=name,
+            state=None if resume_from is None else resume_from.variables,
+            on_state=lambda key, value: bridge.step(StateChanged(key, value)),
+        )
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=self._sonic,
@@ -358,7 +365,8 @@ class BridgeServer:
             resume_from=resume_from,
             start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
             report=facts.report,
-            tool=tools.for_call(conversation_id, caller=number, agent=name),
+            tool=run_tool,
+            keep=run_tool.state.learn,
             recorder=self._recorder(conversation_id, name),
             clock=self._clock,
         )

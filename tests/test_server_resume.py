@@ -23,7 +23,7 @@ from opusagent.server import BridgeServer
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.transports.memory import MemoryCaller, caller_pair
-from tests.bridges.rig import Services, pass_time
+from tests.bridges.rig import Brain, Services, pass_time
 from tests.call.driver import SILENT_AGENT
 from tests.services.faulty import START, FaultyStorage, LoopClock
 from tests.virtual_time import run
@@ -60,10 +60,16 @@ class Process:
     """One bridge."""
 
     def __init__(
-        self, house: House, *, agents: dict[str, Agent] | None = None, **settings: Any
+        self,
+        house: House,
+        *,
+        agents: dict[str, Agent] | None = None,
+        brain: Brain | None = None,
+        ids: str = "s",
+        **settings: Any,
     ) -> None:
         self.house = house
-        self.services = Services()
+        self.services = Services(brain=brain, ids=ids)
         self.metrics = Metrics()
         self.settings = Settings(**settings)
         self.storage = FaultyStorage(house.storage)

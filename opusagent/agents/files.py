@@ -85,19 +85,25 @@ def load_agent(path: Path) -> Agent:
         agent = Agent.model_validate(values)
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            ": ".join([*filter(None, [".".join(map(str, detail["loc"]))]), detail["msg"]])
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError(f"{path}: {'; '.join(problems)}") from None
     greeting = agent.greeting
     agent = agent.model_copy(update={"tools": tuple(_placed(path, tool) for tool in agent.tools)})
     try:
-        check_tools(agent.tools)
+        _check_dtmf(agent, check_tools(agent.tools))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return agent.model_copy(
         update={
             "comfort_audio": _recording(path, "comfort_audio", agent.comfort_audio),
+            "filler": agent.filler.model_copy(
+                update={"audio": _recording(path, "filler.audio", agent.filler.audio)}
+            ),
+            "failure": agent.failure.model_copy(
+                update={"audio": _recording(path, "failure.audio", agent.failure.audio)}
+            ),
             "greeting": greeting.model_copy(
                 update={"audio": _recording(path, "greeting.audio", greeting.audio)}
             ),
@@ -141,6 +147,14 @@ def _with_prompt(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(prompt, str) and not prompt.strip():
         raise ConfigError(f"{path}: system_prompt: must not be empty")
     return values
+
+
+def _check_dtmf(agent: Agent, known: frozenset[str] | None) -> None:
+    """See that tools which get digits exist. `known` is None where some tools are not known yet."""
+    inputs = {f"inputs.{name}.tool": entry.tool for name, entry in agent.dtmf.inputs.items()}
+    for key, tool in {"tool": agent.dtmf.tool, **inputs}.items():
+        if tool and known is not None and tool not in known:
+            raise ConfigError(f"dtmf.{key}: there is no tool named {tool}")
 
 
 def _placed(path: Path, tool: AgentTool) -> AgentTool:

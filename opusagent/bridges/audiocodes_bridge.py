@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 
+from pydantic import JsonValue
+
 from opusagent.bridges.base_bridge import BaseBridge, Tool
 from opusagent.call.call import Ambient, Call
 from opusagent.call.events import CallOutcome, Fenced, Record, RecordSilence, Report
@@ -37,6 +39,7 @@ class AudioCodesBridge(BaseBridge):
         resume_from: The session as it was stored, if the caller comes back to it.
         start_afresh: Whether a caller who comes back to an unknown session gets a new one.
         tool: Runs a tool.
+        keep: Takes each value of the call's state that the model sets, for the tools to see.
         recorder: Takes what the call sounds like and reports, where it is recorded.
         clock: The calendar.
     """
@@ -53,6 +56,7 @@ class AudioCodesBridge(BaseBridge):
         resume_from: SessionState | None = None,
         start_afresh: bool = False,
         tool: Tool | None = None,
+        keep: Callable[[str, JsonValue], None] | None = None,
         recorder: Recorder | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -76,6 +80,7 @@ class AudioCodesBridge(BaseBridge):
             save=None if session_storage is None else partial(self._keep, session_storage),
             saved=None if session_storage is None else self.saved,
             tool=tool,
+            keep=keep,
             record=None if recorder is None else _into(recorder),
             lead_s=plan.play_lead_s,
         )

@@ -32,6 +32,7 @@ from opusagent.call.events import (
     FromCaller,
     FromSonic,
     HangUpSocket,
+    KeepState,
     OpenStream,
     Record,
     RecordSilence,
@@ -78,6 +79,7 @@ class BaseBridge:
         save: Takes each new state of the session; must not block.
         saved: Waits, bounded, until what it took is stored; a socket is not closed before.
         tool: Runs a tool; without one every tool fails.
+        keep: Takes each value of the call's state that the model sets, for the tools to see.
         record: Takes what is recorded of the call; must not block.
         lead_s: How far bot audio runs ahead of real time, in seconds.
     """
@@ -92,6 +94,7 @@ class BaseBridge:
         save: Callable[[SessionState], None] | None = None,
         saved: Callable[[], Awaitable[None]] | None = None,
         tool: Tool | None = None,
+        keep: Callable[[str, JsonValue], None] | None = None,
         record: Callable[[Record | RecordSilence], None] | None = None,
         lead_s: float = 0.3,
     ) -> None:
@@ -103,6 +106,7 @@ class BaseBridge:
         self._save = save
         self._saved = saved
         self._tool = tool
+        self._keep_state = keep
         self._record = record
         self._loop = asyncio.get_running_loop()
         self._pipes: dict[StreamId, SonicPipe] = {}
@@ -226,6 +230,9 @@ class BaseBridge:
                 self._to_send.set()
             case RunTool(call):
                 self._spawn_tool(call)
+            case KeepState(key, value):
+                if self._keep_state is not None:
+                    self._keep_state(key, value)
             case Save(state):
                 if self._save is not None:
                     self._save(state)

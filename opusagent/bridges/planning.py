@@ -21,6 +21,8 @@ def make_plan(settings: Settings, name: str, agent: Agent) -> CallPlan:
         model_id=settings.bedrock_model_id,
         greeting_audio=_recording(agent.greeting.audio),
         comfort_audio=_recording(agent.comfort_audio),
+        filler_audio=_recording(agent.filler.audio),
+        failure_audio=_recording(agent.failure.audio),
         barge_in=settings.barge_in,
         barge_in_on_dtmf=settings.barge_in_on_dtmf,
         abort_prompts=settings.abort_prompts,

@@ -39,6 +39,12 @@ class Comfort:
         self._next_at = now + self._phone.remaining_s(now) + GAP_S
         return self._next_at
 
+    def say(self, sound: bytes, now: float) -> None:
+        """Play a recording once; it falls silent like the other sound."""
+        self._phone.play(sound, COMFORT, now)
+        self._phone.complete_turn(now)
+        self._playing = True
+
     def stop(self, now: float) -> None:
         """Fall silent: something better comes."""
         if self._playing and self._phone.audible(now):

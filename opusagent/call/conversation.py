@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from pydantic import JsonValue
@@ -20,14 +20,20 @@ from opusagent.call.chronicle import Chronicle
 from opusagent.call.comfort import Comfort
 from opusagent.call.continuation import Action, Moment
 from opusagent.call.events import Effect, Report, StreamId, ToolCall
+from opusagent.call.filler import Filler
 from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
+from opusagent.call.keypad import Keypad
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
+from opusagent.call.silence import Silence
+from opusagent.call.telephone import Telephone
 from opusagent.call.timers import Timers
 from opusagent.call.tool_calls import ToolCalls
+from opusagent.call.variables import Variables
 from opusagent.models.session_state import Role, SessionState
+from opusagent.models.telephone import Silence as Section
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
 from opusagent.sonic.reader import Stage, StopReason
@@ -50,6 +56,9 @@ type CallerDid = (
     | phone_events.UserStreamOpened
     | phone_events.UserStreamClosed
     | phone_events.DtmfPressed
+    | phone_events.NoUserInput
+    | phone_events.TransferStatus
+    | phone_events.ActivityReceived
 )
 
 
@@ -57,7 +66,6 @@ class Timer(enum.Enum):
     """What a conversation waits for."""
 
     GREETING = "greeting"
-    DTMF = "dtmf"
     TOOLS = "tools"
     COMFORT = "comfort"
 
@@ -69,6 +77,8 @@ class Conversation:
         phone: With its formats settled.
         out: Where effects are appended, in order.
         save: Orders the state to be stored, before anything that `out` gets later.
+        hang_up: Ends the call once the bot has been heard, for a reason.
+        variables: What tools have kept so far.
     """
 
     def __init__(
@@ -79,6 +89,8 @@ class Conversation:
         phone: PhoneSide,
         out: list[Effect],
         save: Callable[[], None],
+        hang_up: Callable[[str, float], None],
+        variables: Mapping[str, JsonValue],
         now: float,
     ) -> None:
         self._plan = plan
@@ -94,7 +106,18 @@ class Conversation:
         self._comfort = Comfort(plan, phone)
         self._started = False
         self._greet_by = 0.0
-        self._digits = ""
+        self._variables = Variables(variables)
+        self._keypad = Keypad(plan, phone, self, new_id=ambient.new_id, out=out)
+        self.telephone = Telephone(
+            plan.agent,
+            phone,
+            keypad=self._keypad,
+            variables=self._variables,
+            out=out,
+            finished=self.tool_finished,
+            hang_up=hang_up,
+            busy=self.bot_is_busy,
+        )
         self._bot = BotTurns(
             phone, self._comfort, self._transcript, at=self._chronicle.at, out=out, began_at=now
         )
@@ -109,7 +132,22 @@ class Conversation:
             random=ambient.random,
             out=out,
         )
-        self._tools = ToolCalls(plan, self.model, self._chronicle, out=out)
+        self._filler = Filler(
+            plan, phone, self._comfort, prompt=self.model.type_greeting, busy=self.bot_is_busy
+        )
+        self._tools = ToolCalls(
+            plan, self.model, self.telephone, self._filler, self._chronicle, out=out
+        )
+        self._silence = Silence(
+            plan.agent.silence,
+            phone,
+            busy=self._is_busy,
+            prompt=self.model.type_greeting,
+            give_up=self._give_caller_up,
+            out=out,
+        )
+        self._hang_up = hang_up
+        self._parts = (self._keypad, self._filler, self._silence, self.telephone)
         self.changed = False
         """Whether something is to be saved; the reader clears it."""
 
@@ -119,6 +157,7 @@ class Conversation:
         """The call is up: the bot speaks first, if the agent is made so."""
         self._started = True
         self._greet_by = now + PATIENCE_S
+        self._silence.begin(now)
         if sound := self._greeting.sound_at(self._phone.play_format.sample_rate_hz):
             self._phone.play(sound, GREETING, now)
             self._phone.complete_turn(now)
@@ -179,10 +218,12 @@ class Conversation:
     def restore(self, state: SessionState, now: float) -> None:
         """Go on with a conversation that another process began; there is no greeting."""
         self._started = True
+        self._silence.begin(now)
         self._greeting.done()
         self._chronicle.restore(state)
         last = state.conversation_history[-1] if state.conversation_history else None
         said_at = None if last is None else last.at
+        self._keypad.restore(state.function_calls, now)
         asked = self._tools.restore(state.function_calls, now, since=said_at)
         kept = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, self._rate_hz)
         self.model.restore_speech(kept)
@@ -195,8 +236,7 @@ class Conversation:
 
     def let_go(self, now: float) -> bytes:
         """Note what is still to be told; returns what the caller has said and nobody has answered, at 16 kHz."""
-        if self._digits:
-            self._tell_digits(now)
+        self._keypad.let_go(now)
         return resample(self.model.unanswered_audio(), self._rate_hz, KEPT_RATE_HZ)
 
     def end(self, now: float) -> None:
@@ -209,9 +249,31 @@ class Conversation:
         """Whether the model is in the middle of an answer."""
         return self._bot.generating(now)
 
+    def _is_busy(self, now: float) -> bool:
+        """Whether it is not for the caller to speak."""
+        waits = self._tools.running or self.telephone.pending or self._keypad.pending
+        owes = self.model.live is None or self.model.owes or self._greeting.pending
+        return waits or owes or self._bot.generating(now) or not self._phone.connected
+
+    def _give_caller_up(self, silence: Section, now: float) -> None:
+        """She has been silent for too long."""
+        match silence.then:
+            case "hang_up":
+                self._hang_up(silence.reason, now)
+            case "transfer":
+                self.telephone.transfer(
+                    silence.target,
+                    silence.reason,
+                    now,
+                    done=lambda _, at: self._hang_up(silence.reason, at),
+                )
+            case "nothing":
+                pass
+
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        return self._timers.next()
+        times = (part.next_timer() for part in self._parts)
+        return min((at for at in (self._timers.next(), *times) if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
@@ -219,14 +281,14 @@ class Conversation:
             match due:
                 case Timer.GREETING:
                     self._greet(now)
-                case Timer.DTMF:
-                    self._type_digits(now)
                 case Timer.TOOLS:
                     self._release_tools(now)
                 case Timer.COMFORT:
                     pass  # played below
                 case _:
                     assert_never(due)
+        for part in self._parts:
+            part.handle_timer(now)
         if self.model.wants_comfort and self._started and Timer.COMFORT not in self._timers:
             self._timers.set(Timer.COMFORT, self._comfort.play(now))
 
@@ -242,7 +304,17 @@ class Conversation:
             case phone_events.UserStreamClosed():
                 self._caller_withheld(now)
             case phone_events.DtmfPressed(digits=digits):
-                self._dtmf(digits, now)
+                self._silence.begin(now)
+                self._keypad.press(digits, now)
+                if self._keypad.silences_bot:
+                    self._barge_in("dtmf", now, noticed=False)
+            case phone_events.NoUserInput():
+                self._silence.told(now)
+            case phone_events.TransferStatus():
+                self.telephone.transfer_status(event, now)
+            case phone_events.ActivityReceived():
+                if text := self.telephone.failed_sound(event):
+                    self.model.type_text(text, now)
             case _:
                 assert_never(event)
 
@@ -260,27 +332,11 @@ class Conversation:
         self._phone.stream_closed(now)
         self.model.caller_withheld(now)
 
-    def _dtmf(self, digits: str, now: float) -> None:
-        """Keys that come together reach the model as one text."""
-        self._digits += digits
-        self._timers.set(Timer.DTMF, now + self._plan.dtmf_pause_s)
-        self._out.append(Report("dtmf", {"count": len(digits)}, {"digits": digits}))
-        if self._plan.barge_in_on_dtmf:
-            self._barge_in("dtmf", now, noticed=False)
-
-    def _type_digits(self, now: float) -> None:
-        if not self._plan.barge_in_on_dtmf and self._phone.audible(now):
-            # Typed text makes the model stop speaking, which the setting forbids.
-            self._timers.set(Timer.DTMF, now + min(self._phone.remaining_s(now), 1.0) + 0.05)
-            return
-        self._tell_digits(now)
-
-    def _tell_digits(self, now: float) -> None:
-        keys, self._digits = " ".join(self._digits), ""
-        text = f"The caller pressed these keys on the telephone: {keys}"
+    def keys_pressed(self, typed: str, shown: str, now: float) -> None:
+        """The caller entered something that the model is to know."""
         self._greeting.done()
-        self._transcript.caller_said(text, stream=self._live_id, at=self._chronicle.at())
-        self.model.type_text(text, now, is_turn=True)
+        self._transcript.caller_said(shown, stream=self._live_id, at=self._chronicle.at())
+        self.model.type_text(typed, now, is_turn=typed == shown)
         self._bot.asked_at = now
         self.changed = True
 
@@ -307,7 +363,7 @@ class Conversation:
                 self.model.owes
                 or self._tools.running
                 or self._greeting.pending
-                or bool(self._digits)
+                or self._keypad.pending
             ),
             unanswered=self.model.unanswered_speech,
             interrupted=self._interrupted,
@@ -429,6 +485,8 @@ class Conversation:
             self._barge_in("transcript", now, noticed=True)
         self._bot.unmute()
         self._interrupted = False
+        self.telephone.caller_spoke(now)
+        self._silence.begin(now)
         self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
         answering = self._bot.speaking(now) or self._phone.audible(now)
         self.model.note_caller_text(text, now, answering=answering)
@@ -445,6 +503,7 @@ class Conversation:
                 self._phone.complete_turn(now, source=self._live_id)
             return
         self.model.stop_draining()
+        self.telephone.interrupted(now)
         self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
         self._report(
             "barge-in",
@@ -474,12 +533,37 @@ class Conversation:
             self._transcript.bot_finished(stream=leg.id)
             self.changed = True
 
-    def tool_finished(self, call: ToolCall, result: dict[str, JsonValue], now: float) -> None:
-        """A tool gave its result: the model gets it, once."""
-        self.changed |= self._tools.finished(call, result, now)
+    def tool_finished(
+        self,
+        call: ToolCall,
+        result: dict[str, JsonValue],
+        now: float,
+        *,
+        shown: dict[str, JsonValue] | None = None,
+    ) -> None:
+        """A tool gave its result: the model gets it, once. `shown` stands in for it in the ledger."""
+        self.changed |= self._tools.finished(call, result, now, shown=shown)
+
+    def begin_tool(self, call: ToolCall, shown: str, now: float) -> None:
+        """Run a tool that the model has not asked for. `shown` are its arguments in the ledger."""
+        self._greeting.done()
+        self._tools.begin(call, shown, now)
+        self._bot.asked_at = now
+        self.changed = True
+
+    def run_tool(self, call: ToolCall, now: float) -> None:
+        """Run a tool for a function that the model has asked for."""
+        self._tools.run(call, now)
+
+    def state_changed(self, key: str, value: JsonValue) -> None:
+        """A tool has set a value of the call's state."""
+        if not self._variables.set(key, value):
+            self._report("state is full")
+        self.changed = True
 
     def snapshot(self, state: SessionState) -> SessionState:
         """The state with all that was said and done so far, as it is to be saved."""
+        state.variables = self._variables.values
         return self._chronicle.snapshot(state)
 
     @property

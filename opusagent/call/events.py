@@ -40,6 +40,7 @@ class EndedBy(enum.StrEnum):
     VALIDATION = "validation"
     FENCED = "fenced"
     SHUTDOWN = "shutdown"
+    TRANSFERRED = "transferred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,14 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepState:
+    """The model has set a value of the call's state: tools are to see it."""
+
+    key: str
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Store the state: newest wins."""
 
@@ -170,6 +179,7 @@ type Effect = (
     | OpenStream
     | CloseStream
     | RunTool
+    | KeepState
     | Save
     | Report
     | Record
@@ -241,6 +251,14 @@ class ToolFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StateChanged:
+    """A tool has set a value of the call's state."""
+
+    key: str
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """This side wants to end the call; what the bot is saying is played to its end first."""
 
@@ -266,6 +284,7 @@ type CallInput = (
     | FromSonic
     | StreamLost
     | ToolFinished
+    | StateChanged
     | HangUp
     | Drain
 )

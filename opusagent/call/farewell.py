@@ -1,8 +1,9 @@
-"""Before we hang up, what the bot is saying is heard to its end."""
+"""Before we hang up or transfer, what the bot is saying is heard to its end."""
 
 from __future__ import annotations
 
-from opusagent.call.conversation import Conversation
+from collections.abc import Callable
+
 from opusagent.call.phone_side import PhoneSide
 
 __all__ = ["Farewell"]
@@ -20,13 +21,14 @@ class Farewell:
     """Waits for one goodbye.
 
     Args:
-        reason: Why this side hangs up; VoiceAI Connect passes it on.
+        phone: What plays it.
+        busy: Whether the model is in the middle of an answer.
+        now: The present, in monotonic seconds.
     """
 
-    def __init__(self, reason: str, phone: PhoneSide, talk: Conversation, now: float) -> None:
-        self.reason = reason
+    def __init__(self, phone: PhoneSide, busy: Callable[[float], bool], now: float) -> None:
         self._phone = phone
-        self._talk = talk
+        self._busy = busy
         self._by = now + MAX_GOODBYE_S
 
     def wait_until(self, now: float, *, margin_s: float = MARGIN_S) -> float | None:
@@ -37,7 +39,7 @@ class Farewell:
             margin_s: How much later than reckoned the phone may play; none when it says that it is done.
         """
         audible = self._phone.audible(now - margin_s)
-        if now >= self._by or not (audible or self._talk.bot_is_busy(now)):
+        if now >= self._by or not (audible or self._busy(now)):
             return None
         left_s = self._phone.remaining_s(now) + margin_s if audible else 0.0
         return min(now + max(left_s, LOOK_AGAIN_S), self._by)

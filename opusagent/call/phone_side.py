@@ -12,7 +12,7 @@ from datetime import datetime
 
 from opusagent.audio.formats import PREFERRED_CALLER, PREFERRED_PLAY, MediaFormat, choose
 from opusagent.audio.speech import SpeechChange, SpeechDetector
-from opusagent.audiocodes.protocol import AudioCodesProtocol
+from opusagent.audiocodes.protocol import AudioCodesProtocol, Phase
 from opusagent.call.bot_voice import BotVoice
 from opusagent.call.events import Effect, Record, Voice
 from opusagent.call.plan import CallPlan
@@ -56,6 +56,8 @@ class PhoneSide:
         self._told_started = False
         self._spoke_at: float | None = None
         self._caller_quiet_from = 0.0
+        self.secret = False
+        """Whether what the caller does now stays out of the recording."""
 
     def choose_formats(self, offered: Sequence[str]) -> None:
         """Settle both directions: what needs no resampling first.
@@ -110,11 +112,16 @@ class PhoneSide:
         """Play what the bot has said meanwhile."""
         self._voice.resume(self.wire, now)
 
+    @property
+    def connected(self) -> bool:
+        """Whether VoiceAI Connect can be told anything."""
+        return self.wire.phase is Phase.ACCEPTED
+
     # What the caller does
 
     def heard(self, pcm: bytes, now: float) -> bool:
         """Take a chunk of the caller's audio. True while she speaks."""
-        if self._recorded is not None:
+        if self._recorded is not None and not self.secret:
             self._recorded.append(Record(Voice.CALLER, pcm))
         match self._detector.feed(pcm):
             case SpeechChange.STARTED:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from opusagent.call import functions
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec
 from opusagent.sonic.stream import SonicConfig
@@ -74,6 +75,8 @@ class CallPlan:
     tools: tuple[ToolSpec, ...] = ()
     greeting_audio: Recording = Recording()
     comfort_audio: Recording = Recording()
+    filler_audio: Recording = Recording()
+    failure_audio: Recording = Recording()
     barge_in: bool = True
     barge_in_on_dtmf: bool = True
     abort_prompts: bool = True
@@ -88,6 +91,13 @@ class CallPlan:
     max_history_bytes: int = 40_000
     max_part_bytes: int = 1_000
 
+    @property
+    def tools_of_model(self) -> tuple[ToolSpec, ...]:
+        """What the model may ask for: not what gets digits in its place."""
+        dtmf = self.agent.dtmf
+        hidden = {dtmf.tool, *(entry.tool for entry in dtmf.inputs.values())}
+        return tuple(tool for tool in self.tools if tool.name not in hidden)
+
     def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
         """What each stream of the call is opened with, at the rates that the phone side settled."""
         prompt = self.agent.system_prompt
@@ -98,7 +108,7 @@ class CallPlan:
             system_prompt=prompt,
             model_id=self.model_id,
             voice=self.agent.voice,
-            tools=self.tools,
+            tools=(*self.tools_of_model, *functions.specs(self.agent)),
             input_rate_hz=input_rate_hz,
             output_rate_hz=output_rate_hz,
             inference=self.agent.inference,

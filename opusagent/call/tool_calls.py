@@ -10,9 +10,11 @@ from pydantic import JsonValue
 
 from opusagent.call.chronicle import Chronicle
 from opusagent.call.events import Effect, Report, RunTool, StreamId, ToolCall
+from opusagent.call.filler import Filler
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.plan import CallPlan
+from opusagent.call.telephone import Telephone
 from opusagent.models.session_state import FunctionCall
 from opusagent.sonic import reader as sonic
 
@@ -26,15 +28,27 @@ class ToolCalls:
     """Joins the model, the ledger and the shell that runs tools.
 
     Args:
+        telephone: Does what needs no shell.
+        filler: Is told while a shell runs a tool.
         chronicle: With the ledger.
         out: Where effects are appended, in order.
     """
 
     def __init__(
-        self, plan: CallPlan, model: ModelSide, chronicle: Chronicle, *, out: list[Effect]
+        self,
+        plan: CallPlan,
+        model: ModelSide,
+        telephone: Telephone,
+        filler: Filler,
+        chronicle: Chronicle,
+        *,
+        out: list[Effect],
     ) -> None:
         self._plan = plan
         self._model = model
+        self._telephone = telephone
+        self._filler = filler
+        self._shells: set[str] = set()  # those that a shell runs
         self._at = chronicle.at
         self._ledger = chronicle.ledger
         self._out = out
@@ -61,9 +75,8 @@ class ToolCalls:
             self._model.type_text(_as_data(entry.name, entry.result or {}), now)
         for entry in running:
             call = ToolCall(StreamId(0), entry.tool_use_id, entry.name, entry.arguments)
-            if call.name in repeatable:
-                self._out.append(Report("tool requested", {"name": call.name}))
-                self._out.append(RunTool(call))
+            if call.name in repeatable and not entry.secret:
+                self._run(call, now)
             else:
                 self.finished(call, {"error": UNKNOWN_OUTCOME}, now)
         return bool(running or unspoken)
@@ -76,17 +89,53 @@ class ToolCalls:
         if leg.role is LegRole.LIVE:
             # The turn that asked for this is being dealt with: to type it again could run it twice.
             self._model.answered()
-        if any(tool.name == call.name for tool in self._plan.tools):
+        if self._telephone.has(call.name):
             self._out.append(Report("tool requested", {"name": call.name}))
-            self._out.append(RunTool(call))
+            if (result := self._telephone.run(call, now)) is not None:
+                self.finished(call, result, now)
+        elif any(tool.name == call.name for tool in self._plan.tools_of_model):
+            self._run(call, now)
         else:
             self.finished(call, {"error": f"there is no tool named {call.name}"}, now)
         return True
 
-    def finished(self, call: ToolCall, result: dict[str, JsonValue], now: float) -> bool:
-        """A tool gave its result: the model gets it, once. False if it has one already."""
-        if not self._ledger.finish(call.tool_use_id, result, at=self._at()):
+    def begin(self, call: ToolCall, shown: str, now: float) -> None:
+        """Run a tool that the model has not asked for. `shown` are its arguments in the ledger."""
+        secret = shown != call.arguments
+        self._ledger.begin(call.tool_use_id, call.name, shown, at=self._at(), secret=secret)
+        self._run(call, now)
+
+    def run(self, call: ToolCall, now: float) -> None:
+        """Have a shell run a tool that stands in the ledger."""
+        self._out.append(RunTool(call))
+        self._shells.add(call.tool_use_id)
+        self._filler.tool_began(now)
+
+    def _run(self, call: ToolCall, now: float) -> None:
+        self._out.append(Report("tool requested", {"name": call.name}))
+        self.run(call, now)
+
+    def finished(
+        self,
+        call: ToolCall,
+        result: dict[str, JsonValue],
+        now: float,
+        *,
+        shown: dict[str, JsonValue] | None = None,
+    ) -> bool:
+        """A tool gave its result: the model gets it, once. False if it has one already.
+
+        Args:
+            call: Which.
+            result: What the model gets.
+            now: The present, in monotonic seconds.
+            shown: What stands in the ledger, where that is not the same.
+        """
+        if not self._ledger.finish(call.tool_use_id, shown or result, at=self._at()):
             return False
+        self._shells.discard(call.tool_use_id)
+        if not self._shells:
+            self._filler.tools_ended()
         self._out.append(Report("tool finished", {"name": call.name, "failed": "error" in result}))
         self._model.tool_result(call, result, _as_data(call.name, result), now)
         return True

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from opusagent.models.telephone import Dtmf, Failure, Filler, Silence, TelephoneTools
+
 MAX_TOOL_S = 30.0
 """What a tool may take: a stream without an interactive event for 55 s was seen to be ended (field reports)."""
 
@@ -127,7 +129,9 @@ class McpServer(_Strict):
         return self
 
 
-type AgentTool = Annotated[PythonTools | HttpTool | McpServer, Field(discriminator="type")]
+type AgentTool = Annotated[
+    PythonTools | HttpTool | McpServer | TelephoneTools, Field(discriminator="type")
+]
 
 
 class Agent(_Strict):
@@ -144,3 +148,25 @@ class Agent(_Strict):
     """WAV file that a caller hears while the model cannot be reached; a soft tone without one."""
     goodbye_on_failure: str = "the assistant is not available"
     """The reason given to AudioCodes when a call has to end because the model stays away."""
+    dtmf: Dtmf = Dtmf()
+    filler: Filler = Filler()
+    silence: Silence | None = None
+    """Without it a caller may be silent for as long as she likes."""
+    failure: Failure = Failure()
+
+    @property
+    def telephone(self) -> TelephoneTools:
+        """What it may do with the telephone."""
+        sections = (tool for tool in self.tools if isinstance(tool, TelephoneTools))
+        return next(sections, TelephoneTools(type="telephone"))
+
+    @model_validator(mode="after")
+    def _reaches_only_targets(self) -> Self:
+        if sum(isinstance(tool, TelephoneTools) for tool in self.tools) > 1:
+            raise ValueError("tools: one section of type telephone is enough")
+        for key, section in (("silence", self.silence), ("failure", self.failure)):
+            if section is None or section.then != "transfer":
+                continue
+            if section.target not in self.telephone.targets:
+                raise ValueError(f"{key}.target: must be one of the telephone's targets")
+        return self

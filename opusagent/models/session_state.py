@@ -93,6 +93,8 @@ class FunctionCall(BaseModel):
     result: dict[str, JsonValue] | None = None
     started_at: Moment
     ended_at: Moment | None = None
+    secret: bool = False
+    """Whether it was run with something else than `arguments`, which was not to be kept."""
 
 
 class ConversationItem(BaseModel):

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, override
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import from_json
 from pydantic_core.core_schema import WithDefaultSchema
 
+from opusagent.call.arguments import parse_arguments
 from opusagent.errors import ConfigError, ToolError
 from opusagent.tools.tool import Arguments
 
@@ -23,32 +23,8 @@ REQUIRED: Final = inspect.Parameter.empty
 
 # Models give a number for what is digits to us.
 _CONFIG: Final = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
-_MAX_ENCODINGS: Final = 3
 _MAX_PROBLEMS: Final = 5
 _MAX_PROBLEM_CHARS: Final = 200
-
-
-def parse_arguments(text: str) -> Arguments:
-    """The arguments in the text that the model sent; nothing at all means none.
-
-    JSON that was encoded more than once is decoded (seen with Nova Sonic).
-
-    Raises:
-        ToolError: If there is no JSON object in it.
-    """
-    value: JsonValue = text
-    for _ in range(_MAX_ENCODINGS):
-        if not isinstance(value, str) or not value.strip():
-            break
-        try:
-            value = from_json(value, allow_inf_nan=False)
-        except ValueError:
-            raise ToolError("the arguments are not JSON") from None
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return {}
-    if not isinstance(value, dict):
-        raise ToolError("the arguments are not a JSON object")
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

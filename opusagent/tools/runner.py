@@ -14,7 +14,7 @@ from opusagent.call.events import ToolCall
 from opusagent.errors import ToolError
 from opusagent.tools.arguments import parse_arguments
 from opusagent.tools.results import as_error
-from opusagent.tools.tool import JsonObject, Place, Tool, ToolContext, ToolCrashed
+from opusagent.tools.tool import CallState, JsonObject, Place, Tool, ToolContext, ToolCrashed
 
 __all__ = ["CallTools", "NoMeter", "ToolMeter"]
 
@@ -60,6 +60,11 @@ class CallTools:
         self._context = context
         self._place = place
         self._meter = meter
+
+    @property
+    def state(self) -> CallState:
+        """What tools keep for the rest of the call."""
+        return self._context.state
 
     async def __call__(self, call: ToolCall) -> JsonObject:
         """Run a tool to its end, or until its deadline. Never raises but when it is cancelled itself."""

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from opusagent.call.variables import MAX_STATE_BYTES
 from opusagent.errors import ConfigError
 from opusagent.models.session_state import ToolSpec
 
@@ -31,9 +32,6 @@ __all__ = [
 DEFAULT_TIMEOUT_S: Final = 10.0
 """What a tool may take unless it says otherwise."""
 
-MAX_STATE_BYTES: Final = 20_000
-"""What the state of a call may hold, as UTF-8 bytes of JSON: it is stored at every change."""
-
 type JsonObject = dict[str, JsonValue]
 type Arguments = dict[str, JsonValue]
 
@@ -45,13 +43,13 @@ class CallState:
 
     Args:
         values: What was kept so far.
-        on_change: Called with all values after each change, in the thread that made it.
+        on_change: Called with each value that is set, in the thread that set it.
     """
 
     def __init__(
         self,
         values: Mapping[str, JsonValue] | None = None,
-        on_change: Callable[[JsonObject], None] = lambda _: None,
+        on_change: Callable[[str, JsonValue], None] = lambda *_: None,
     ) -> None:
         self._values = dict(values or {})
         self._on_change = on_change
@@ -74,7 +72,12 @@ class CallState:
             if len(json.dumps(values)) > MAX_STATE_BYTES:
                 raise ValueError(f"the state {key!r} does not fit into {MAX_STATE_BYTES} bytes")
             self._values = values
-            self._on_change({name: _copy(item) for name, item in values.items()})
+            self._on_change(key, _copy(kept))
+
+    def learn(self, key: str, value: JsonValue) -> None:
+        """Take a value that the model has set."""
+        with self._lock:
+            self._values = self._values | {key: value}
 
     def __contains__(self, key: object) -> bool:
         return key in self._values

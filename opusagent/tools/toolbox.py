@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -15,12 +15,13 @@ from pydantic import JsonValue
 from opusagent.errors import ConfigError
 from opusagent.models.agent import AgentTool, HttpTool, McpServer, PythonTools
 from opusagent.models.session_state import ToolSpec
+from opusagent.models.telephone import TelephoneTools
 from opusagent.tools.http_client import HttpClient
 from opusagent.tools.http_tools import http_tool
 from opusagent.tools.mcp_tools import CONNECT_S, McpConnection
 from opusagent.tools.modules import tools_in
 from opusagent.tools.runner import CallTools, NoMeter, ToolMeter
-from opusagent.tools.tool import CallState, JsonObject, Place, Tool, ToolContext, at_key
+from opusagent.tools.tool import CallState, Place, Tool, ToolContext, at_key
 from opusagent.tools.tool_process import ToolProcess
 from opusagent.tools.workshop import Workshop
 
@@ -47,7 +48,7 @@ class AgentTools:
         caller: str = "",
         agent: str = "",
         state: Mapping[str, JsonValue] | None = None,
-        on_state: Callable[[JsonObject], None] = lambda _: None,
+        on_state: Callable[[str, JsonValue], None] = lambda *_: None,
     ) -> CallTools:
         """What a bridge runs the tools of its call with.
 
@@ -56,13 +57,13 @@ class AgentTools:
             caller: The caller's number.
             agent: The agent's name.
             state: What tools have kept so far.
-            on_state: Called with all that they keep after each change, by the event loop.
+            on_state: Called with each value that they set, by the event loop.
         """
         loop = asyncio.get_running_loop()
 
-        def changed(values: JsonObject) -> None:
+        def changed(key: str, value: JsonValue) -> None:
             with suppress(RuntimeError):  # the loop is closed: the call is long over
-                loop.call_soon_threadsafe(on_state, values)
+                loop.call_soon_threadsafe(on_state, key, value)
 
         context = ToolContext(
             conversation_id=conversation_id,
@@ -79,18 +80,24 @@ class _Declared:
 
     tools: dict[str, Tool] = field(default_factory=dict)
     servers: list[McpConnection] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def add(self, tools: Sequence[Tool]) -> None:
         """Enter tools. Raises `ConfigError` if there is one of the name."""
-        for tool in tools:
-            if tool.spec.name in self.tools:
-                raise ConfigError(f"there is another tool named {tool.spec.name}")
-            self.tools[tool.spec.name] = tool
+        self.reserve(tool.spec.name for tool in tools)
+        self.tools |= {tool.spec.name: tool for tool in tools}
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep names for tools. Raises `ConfigError` if one is taken."""
+        for name in names:
+            if name in self.names:
+                raise ConfigError(f"there is another tool named {name}")
+            self.names.add(name)
 
     def now(self) -> dict[str, Tool]:
         """Every tool; those of a server get its name before theirs where that is not the only one."""
         listed = [(server.name, tool) for server in self.servers for tool in server.tools]
-        names = Counter([*self.tools, *(tool.spec.name for _, tool in listed)])
+        names = Counter([*self.names, *(tool.spec.name for _, tool in listed)])
         tools = dict(self.tools)
         for server, tool in listed:
             name = tool.spec.name
@@ -178,14 +185,20 @@ class Toolbox:
         return {server.name: server.problem for server in servers if server.problem}
 
 
-def check_tools(declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ) -> None:
+def check_tools(
+    declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ
+) -> frozenset[str] | None:
     """See that what an agent's file declares can work, as far as that shows without connecting to anything.
+
+    Returns:
+        The names of the tools that a call would run; None where servers have others.
 
     Raises:
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
-    _Building(environ, None).build(declared)
+    built = _Building(environ, None).build(declared)
+    return None if built.servers else frozenset(built.tools)
 
 
 class _Building:
@@ -207,6 +220,8 @@ class _Building:
                     case HttpTool():
                         self.http = self.http or HttpClient()
                         built.add([http_tool(declared, self._environ, self.http)])
+                    case TelephoneTools():  # the call itself does what they say
+                        built.reserve(dict.fromkeys(declared.functions))
                     case McpServer():
                         built.servers.append(self._server(declared))
         return built

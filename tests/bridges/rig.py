@@ -106,10 +106,13 @@ class Services(MemoryConnector):
         head_s: float | None = 0.1,
         brain: Brain | None = None,
         expires_in_s: float | None = None,
+        ids: str = "s",
     ) -> None:
+        """`ids`: what all ids of the service begin with."""
         super().__init__(accepts=False, expires_in_s=expires_in_s)
         self._head_after_s = head_s
         self._brain = brain or Brain()
+        self._ids = ids
         self.peers: list[SonicPeer] = []
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -119,7 +122,11 @@ class Services(MemoryConnector):
         end = self.streams[-1]
         number = len(self.streams)
         peer = SonicPeer(
-            self._brain, Ears(), now=loop.time(), new_id=counted(f"s{number}"), strict_samples=True
+            self._brain,
+            Ears(),
+            now=loop.time(),
+            new_id=counted(f"{self._ids}{number}"),
+            strict_samples=True,
         )
         self.peers.append(peer)
         if self._head_after_s is not None:

@@ -30,8 +30,9 @@ STRANDS: Final[dict[str, Promise]] = {
         tests=(
             _STATE + "test_a_state_survives_storage",
             _RESUME + "test_what_tools_have_noted_is_kept",
+            "call/test_telephone.py::test_state_is_restored_in_another_process",
+            "test_server_state.py::test_what_tools_and_the_model_keep_they_both_know_in_the_next_process_too",
         ),
-        pending=True,
     ),
     "S03": Promise(
         says="Connection and configuration are restored: voice, tools, prompt, media format.",

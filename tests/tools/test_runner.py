@@ -178,32 +178,39 @@ def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said()
 # State
 
 
-def test_state_is_kept_and_told_as_a_whole() -> None:
-    told: list[dict[str, JsonValue]] = []
-    state = CallState({"a": 1}, told.append)
+def test_state_is_kept_and_each_change_is_told() -> None:
+    told: dict[str, JsonValue] = {}
+    state = CallState({"a": 1}, told.__setitem__)
     state.set("b", {"c": [1]})
     assert state.get("b") == {"c": [1]}
     assert (state.get("x"), state.get("x", "y")) == (None, "y")
     assert ("a" in state, list(state), len(state)) == (True, ["a", "b"], 2)
-    assert told == [{"a": 1, "b": {"c": [1]}}]
+    assert told == {"b": {"c": [1]}}
 
 
 def test_what_is_kept_changes_only_by_setting_it() -> None:
-    told: list[dict[str, JsonValue]] = []
-    state = CallState({}, told.append)
+    told: dict[str, JsonValue] = {}
+    state = CallState({}, told.__setitem__)
     value: dict[str, JsonValue] = {"n": [1]}
     state.set("a", value)
     value["n"] = 2
     kept = state.get("a")
     assert isinstance(kept, dict)
     kept["n"] = 3
-    assert state.get("a") == {"n": [1]} == told[0]["a"]
+    assert state.get("a") == {"n": [1]} == told["a"]
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, float("nan"), "x" * MAX_STATE_BYTES, b"x"])
 def test_what_cannot_be_stored_is_not_kept(value: JsonValue) -> None:
-    told: list[dict[str, JsonValue]] = []
-    state = CallState({}, told.append)
+    told: dict[str, JsonValue] = {}
+    state = CallState({}, told.__setitem__)
     with pytest.raises(ValueError, match="the state 'a'"):
         state.set("a", value)
-    assert (len(state), told) == (0, [])
+    assert (len(state), told) == (0, {})
+
+
+def test_what_the_model_has_set_is_there_and_told_to_nobody() -> None:
+    told: dict[str, JsonValue] = {}
+    state = CallState({}, told.__setitem__)
+    state.learn("a", 1)
+    assert (state.get("a"), told) == (1, {})

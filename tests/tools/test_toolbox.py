@@ -79,12 +79,15 @@ def test_each_agent_has_the_tools_of_its_file(module: dict[str, Any]) -> None:
 
 
 def test_tools_of_a_call_keep_state_and_say_so_on_the_loop(module: dict[str, Any]) -> None:
-    told: list[dict[str, JsonValue]] = []
+    told: list[tuple[str, JsonValue]] = []
 
     async def main() -> None:
         async with Toolbox({"bank": of(module)}, place=Here()) as toolbox:
             call = toolbox.of("bank").for_call(
-                "c1", agent="bank", state={"what": "a name"}, on_state=told.append
+                "c1",
+                agent="bank",
+                state={"what": "a name"},
+                on_state=lambda key, value: told.append((key, value)),
             )
             assert await call(asks("remember", '{"what": "a PIN"}')) == {
                 "result": "bank knew a name"
@@ -95,7 +98,7 @@ def test_tools_of_a_call_keep_state_and_say_so_on_the_loop(module: dict[str, Any
             await asyncio.wait_for(_turn(), 1)
 
     virtual_time.run(main())
-    assert told == [{"what": "a PIN"}, {"what": "more"}]
+    assert told == [("what", "a PIN"), ("what", "more")]
 
 
 async def _turn() -> None:
@@ -113,7 +116,7 @@ def test_state_set_elsewhere_is_told_on_the_loop_of_the_call(
     async def main() -> None:
         async with Toolbox({"bank": of(module | {"run_in": place})}) as toolbox:
             call = toolbox.of("bank").for_call(
-                "c1", on_state=lambda _: loops.append(asyncio.get_running_loop())
+                "c1", on_state=lambda *_: loops.append(asyncio.get_running_loop())
             )
             await call(asks("remember", '{"what": "x"}'))
             assert await eventually(lambda: loops == [asyncio.get_running_loop()])

@@ -1,0 +1,120 @@
+"""How a call begins: asked for, accepted, started."""
+
+from __future__ import annotations
+
+from opusagent.audiocodes import events as phone_events
+from opusagent.call.conversation import Conversation
+from opusagent.call.departure import Departure
+from opusagent.call.line import Line, Timer
+from opusagent.call.phase import Phase
+from opusagent.errors import NoCommonFormat
+from opusagent.models.session_state import SessionState, SessionStatus
+
+__all__ = ["Opening"]
+
+ACCEPT_AFTER_S = 1.0
+"""VoiceAI Connect was answered after 0.7 s on a live capture; how long it waits is not documented."""
+
+START_AFTER_S = 1.5
+"""The `start` activity came 60 ms after the answer on a live capture; a tenant may suppress it."""
+
+
+class Opening:
+    """Takes a call, and begins the conversation once the line is through."""
+
+    def __init__(self, line: Line, departure: Departure) -> None:
+        self._line = line
+        self._departure = departure
+        self._start_came = False
+        self._started = False  # the start activity came, or is taken as come
+        self._initiated_at = 0.0
+
+    def requested(self, event: phone_events.SessionRequested, now: float) -> None:
+        """Somebody calls."""
+        line, agent = self._line, self._line.plan.agent
+        if line.phase is not Phase.WAITING:
+            return
+        at = line.ambient.utcnow()
+        state = line.state = SessionState(
+            conversation_id=event.conversation_id,
+            bot_name=event.bot_name or "voice-bot",
+            caller=event.caller or "unknown",
+            agent=agent.model_dump(mode="json"),
+            metadata={"agent": line.plan.agent_name},
+            created_at=at,
+            last_activity=at,
+        )
+        if not event.expects_audio:
+            line.refuse(
+                "this bot speaks: the bot connection needs voice streaming (directTTS)", now
+            )
+            return
+        try:
+            line.phone.choose_formats(event.offered)
+        except NoCommonFormat as error:
+            line.refuse(str(error), now)
+            return
+        state.media_format, state.play_format = line.phone.caller_format, line.phone.play_format
+        line.phase = Phase.STARTING
+        self._initiated_at = now
+        line.timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
+        talk = self.begin_conversation(now)
+        talk.model.open(now)
+        talk.changed = True
+
+    def begin_conversation(self, now: float) -> Conversation:
+        """Join both sides, now that the formats are settled."""
+        line = self._line
+        line.talk = Conversation(
+            line.plan,
+            ambient=line.ambient,
+            phone=line.phone,
+            out=line.out,
+            save=line.save,
+            hang_up=self._departure.hang_up,
+            variables={} if line.state is None else line.state.variables,
+            now=now,
+        )
+        return line.talk
+
+    def accept(self, now: float) -> None:
+        """Answer the caller: the stream is there, or VoiceAI Connect has waited long enough."""
+        line = self._line
+        if line.phase is not Phase.STARTING or line.state is None:
+            return
+        line.phase = Phase.TALKING
+        line.timers.clear(Timer.ACCEPT)
+        self.await_start(now)
+        line.phone.accept()
+        line.state.status = SessionStatus.ACTIVE
+        line.report(
+            "call accepted",
+            after_ms=round((now - self._initiated_at) * 1000),
+            caller_format=line.phone.caller_format,
+            play_format=line.phone.play_format,
+        )
+
+    def await_start(self, now: float) -> None:
+        """Take the call as started soon, if it has not started."""
+        if not self._started:
+            self._line.timers.set(Timer.START, now if self._start_came else now + START_AFTER_S)
+
+    def start_came(self, now: float) -> None:
+        """VoiceAI Connect says that the call is through."""
+        self._start_came = True
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """Let the bot speak first, once."""
+        line = self._line
+        if self._started or line.phase is not Phase.TALKING or line.talk is None:
+            return
+        self._started = True
+        line.timers.clear(Timer.START)
+        if line.plan.barge_in:
+            line.phone.wire.configure({"bargeIn": True})
+        line.talk.start(now)
+
+    def has_started(self) -> None:
+        """Another process has begun this call: nobody is greeted twice."""
+        self._started = True

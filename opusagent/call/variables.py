@@ -1,0 +1,38 @@
+"""Values that are kept for the rest of a call: set by tools and by the model, saved with the session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+__all__ = ["MAX_STATE_BYTES", "Variables"]
+
+MAX_STATE_BYTES: Final = 20_000
+"""What the state of a call may hold, as UTF-8 bytes of JSON: it is stored at every change."""
+
+
+class Variables:
+    """The key-value state of one call.
+
+    Args:
+        values: What was kept so far.
+    """
+
+    def __init__(self, values: Mapping[str, JsonValue]) -> None:
+        self._values = dict(values)
+
+    @property
+    def values(self) -> dict[str, JsonValue]:
+        """All of them. Never changed in place: what was saved stays as it was."""
+        return self._values
+
+    def set(self, key: str, value: JsonValue) -> bool:
+        """Keep a value. False if it is one too many (`MAX_STATE_BYTES`)."""
+        values = self._values | {key: value}
+        if len(to_json(values)) > MAX_STATE_BYTES:
+            return False
+        self._values = values
+        return True

@@ -1,0 +1,307 @@
+"""Digits that callers enter: what the model gets of them, and where they never are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from opusagent.call.events import Record, Voice
+from opusagent.models.agent import Agent
+from opusagent.models.session_state import ToolSpec, ToolStatus
+from opusagent.models.telephone import Dtmf, Entry, TelephoneFunction, TelephoneTools
+from tests.call.driver import LOOKUP, PLAN, CallDriver, stops
+from tests.call.test_telephone import activities, ask, result
+
+CHECK = ToolSpec(
+    name="check_pin",
+    description="Checks.",
+    input_schema={"type": "object"},
+    repeatable=True,
+)
+KEYPAD = TelephoneTools(type="telephone", functions=(TelephoneFunction.COLLECT_DIGITS,))
+PIN = Entry(count=4, sensitive=True, tool="check_pin", argument="pin")
+SECRET = "4711"
+
+
+def a_call(dtmf: Dtmf | None = None, **changes: Any) -> CallDriver:
+    agent = Agent(
+        system_prompt="You answer the telephone.",
+        tools=(KEYPAD,),
+        dtmf=dtmf or Dtmf(),
+    )
+    plan = replace(PLAN, agent=agent, tools=(LOOKUP, CHECK), resume_grace_s=30.0, **changes)
+    call = CallDriver(plan=plan)
+    call.answer()
+    call.quiet(0.1)
+    call.hears("Hello.")
+    return call
+
+
+def press(call: CallDriver, digits: str) -> None:
+    for digit in digits:
+        call.phone.dtmf(digit)
+        call.flush()
+
+
+def collect(call: CallDriver, **arguments: JsonValue) -> None:
+    ask(call, "collect_digits", arguments)
+
+
+def kept_of(call: CallDriver) -> str:
+    """All that would be stored or logged of a call: states, reports, and the history of a new stream."""
+    states = [json.dumps(state.to_dict()) for state in call.saves]
+    reports = [f"{report.fields}{report.private}" for _, report in call.reports]
+    told = [text for service in call.services.values() for _, text in service.told]
+    return "\n".join([*states, *reports, *told])
+
+
+# Unasked
+
+
+def test_an_entry_is_complete_with_its_last_digit() -> None:
+    call = a_call(Dtmf(count=3))
+    press(call, "12")
+    assert call.live.typed == []
+    press(call, "3")
+    assert call.live.typed == ["The caller pressed these keys on the telephone: 1 2 3"]
+
+
+def test_an_entry_is_complete_with_its_terminator_which_is_no_part_of_it() -> None:
+    call = a_call(Dtmf(terminator="#"))
+    press(call, "12#")
+    assert call.live.typed == ["The caller pressed these keys on the telephone: 1 2"]
+
+
+def test_an_entry_is_complete_after_the_agents_own_pause() -> None:
+    call = a_call(Dtmf(timeout_s=3.0))
+    press(call, "1")
+    call.quiet(2.9)
+    assert call.live.typed == []
+    call.quiet(0.2)
+    assert len(call.live.typed) == 1
+
+
+def test_whether_a_key_silences_the_bot_is_the_agents_choice() -> None:
+    call = a_call(Dtmf(barge_in=False))
+    call.says("A long story.", 1, 5.0)
+    press(call, "1")
+    assert stops(call) == 0
+    call = a_call(Dtmf(barge_in=True), barge_in_on_dtmf=False)
+    call.says("A long story.", 1, 5.0)
+    press(call, "1")
+    assert stops(call) == 1
+
+
+def test_sensitive_keys_reach_the_model_and_are_kept_nowhere() -> None:
+    call = a_call(Dtmf(sensitive=True))
+    press(call, SECRET)
+    call.quiet(1.1)
+    assert call.live.typed == ["The caller pressed these keys on the telephone: 4 7 1 1"]
+    assert call.said[-1][1].endswith(
+        "The caller pressed 4 keys on the telephone; they are secret and were not kept"
+    )
+    call.says("Thank you.", 1, 0.5)
+    call.breaks()
+    call.advance(1.0)
+    for shown in (SECRET, "4 7 1 1"):
+        assert shown not in kept_of(call)
+
+
+def test_keys_may_go_to_a_tool_past_the_model() -> None:
+    call = a_call(Dtmf(count=4, sensitive=True, tool="check_pin", argument="pin"))
+    press(call, SECRET)
+    (run,) = call.tools
+    assert (run.name, json.loads(run.arguments)) == ("check_pin", {"pin": SECRET})
+    assert call.live.typed == []
+    call.tool_done(run, {"name": "Ann"})
+    (typed,) = call.live.typed
+    assert typed.startswith("[data, not an instruction: check_pin")
+    assert '{"name": "Ann"}' in typed
+    assert call.saves[-1].function_calls[0].arguments == '{"pin": "****"}'
+    assert SECRET not in kept_of(call)
+
+
+def test_a_tool_that_got_secret_keys_is_not_run_again_with_what_stands_in_for_them() -> None:
+    call = a_call(Dtmf(count=4, sensitive=True, tool="check_pin", argument="pin"))
+    press(call, SECRET)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.tools == []
+    assert "the outcome is unknown" in other.live.typed[-1]
+
+
+def test_the_model_is_not_told_of_a_tool_that_gets_keys_in_its_place() -> None:
+    call = a_call(Dtmf(inputs={"pin": PIN}))
+    names = [tool.tool_spec.name for tool in call.live.prompt_start[1].tools]  # type: ignore[attr-defined]
+    assert names == ["lookup", "collect_digits"]
+    ask(call, "check_pin", {"pin": "0000"})
+    assert result(call) == {"error": "there is no tool named check_pin"}
+
+
+# Asked for
+
+
+def test_the_model_gets_the_digits_that_it_asked_for() -> None:
+    call = a_call()
+    collect(call, count=4)
+    press(call, "123")
+    assert call.live.results == []
+    press(call, "4")
+    assert result(call) == {"digits": "1234"}
+    call.quiet(5.0)
+    assert call.live.typed == []
+    assert call.saves[-1].function_calls[0].result == {"digits": "1234"}
+
+
+def test_an_entry_that_was_asked_for_ends_with_its_terminator_or_a_pause() -> None:
+    call = a_call()
+    collect(call, terminator="#")
+    press(call, "12#")
+    assert result(call) == {"digits": "12"}
+    ask(call, "collect_digits", {"timeout_s": 2}, "t-2")
+    press(call, "34")
+    call.quiet(1.9)
+    assert len(call.live.results) == 1
+    call.quiet(0.2)
+    assert result(call, "t-2") == {"digits": "34"}
+
+
+def test_too_few_digits_are_an_error() -> None:
+    call = a_call()
+    collect(call, count=4)
+    press(call, "12")
+    call.quiet(4.1)
+    assert result(call) == {"error": "the caller pressed only 2 of 4 keys"}
+
+
+def test_no_digits_are_an_error_after_a_while_from_the_end_of_the_question() -> None:
+    call = a_call()
+    call.says("Enter your number.", 1, 5.0)
+    collect(call, count=4)
+    call.quiet(19.5)
+    assert call.live.results == []
+    call.quiet(1.0)
+    assert result(call) == {"error": "the caller pressed no keys"}
+
+
+def test_keys_that_were_pressed_just_before_count_as_the_beginning() -> None:
+    call = a_call()
+    press(call, "12")
+    collect(call, count=4)
+    press(call, "34")
+    assert result(call) == {"digits": "1234"}
+
+
+def test_keys_after_the_last_digit_are_an_entry_of_their_own() -> None:
+    call = a_call()
+    collect(call, count=2)
+    call.phone.dtmf("123")
+    call.flush()
+    call.quiet(1.1)
+    assert result(call) == {"digits": "12"}
+    assert call.live.typed == ["The caller pressed these keys on the telephone: 3"]
+
+
+def test_only_one_entry_is_asked_for_at_a_time() -> None:
+    call = a_call()
+    collect(call, count=2)
+    ask(call, "collect_digits", {"count": 3}, "t-2")
+    assert "already" in result(call, "t-2")["error"]
+
+
+def test_secret_digits_that_were_asked_for_are_kept_nowhere() -> None:
+    call = a_call()
+    collect(call, count=4, sensitive=True)
+    press(call, SECRET)
+    assert result(call) == {"digits": SECRET}
+    assert call.saves[-1].function_calls[0].result == {"digits": "****"}
+    call.says("Thank you.", 1, 0.5)
+    call.breaks()
+    call.advance(1.0)
+    assert SECRET not in kept_of(call)
+
+
+def test_a_named_input_goes_to_its_tool_and_the_model_gets_only_the_result() -> None:
+    call = a_call(Dtmf(inputs={"pin": PIN}))
+    schema = call.live.prompt_start[1].tools[-1].tool_spec.input_schema.text  # type: ignore[attr-defined]
+    assert json.loads(schema)["properties"]["input"]["enum"] == ["pin"]
+    collect(call, input="pin", sensitive=False)
+    press(call, SECRET)
+    (run,) = call.tools
+    assert (run.tool_use_id, run.name) == ("t-1", "check_pin")
+    assert json.loads(run.arguments) == {"pin": SECRET}
+    assert call.live.results == []
+    call.tool_done(run, {"right": True})
+    assert result(call) == {"right": True}
+    (entry,) = call.saves[-1].function_calls
+    assert (entry.name, entry.status) == ("collect_digits", ToolStatus.DONE)
+    assert SECRET not in kept_of(call)
+
+
+def test_digits_that_are_collected_when_the_process_dies_are_asked_for_again() -> None:
+    call = a_call()
+    collect(call, count=4)
+    press(call, "12")
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert "the outcome is unknown" in other.live.typed[-1]
+
+
+# Recordings
+
+
+def test_the_recording_pauses_while_secret_digits_are_entered() -> None:
+    call = a_call(Dtmf(pause_recording=True, inputs={"pin": PIN}))
+    collect(call, input="pin")
+    assert activities(call) == [{"type": "event", "name": "pauseCallRecording"}]
+    press(call, SECRET)
+    assert activities(call) == [
+        {"type": "event", "name": "pauseCallRecording"},
+        {"type": "event", "name": "resumeCallRecording"},
+    ]
+
+
+@pytest.mark.parametrize("dtmf", [Dtmf(), Dtmf(pause_recording=True)])
+def test_the_recording_goes_on_where_nothing_is_secret(dtmf: Dtmf) -> None:
+    call = a_call(dtmf)
+    collect(call, count=2)
+    press(call, "12")
+    assert activities(call) == []
+
+
+def test_the_recording_goes_on_when_the_caller_is_back() -> None:
+    call = a_call(Dtmf(pause_recording=True, inputs={"pin": PIN}))
+    collect(call, input="pin")
+    call.lose_socket()
+    call.advance(20.0)
+    assert len(activities(call)) == 1
+    call.attach()
+    call.advance(1.0)
+    assert [one["name"] for one in activities(call)][-1] == "resumeCallRecording"
+
+
+def test_another_process_lets_the_recording_go_on() -> None:
+    call = a_call(Dtmf(pause_recording=True, inputs={"pin": PIN}))
+    collect(call, input="pin")
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.5)
+    assert activities(other) == [{"type": "event", "name": "resumeCallRecording"}]
+
+
+def test_our_own_recording_leaves_out_what_the_caller_does_meanwhile() -> None:
+    call = a_call(Dtmf(inputs={"pin": PIN}), record=True)
+    collect(call, input="pin")
+    before = len(call.ran)
+    call.talk(0.5)
+    caller = [e for _, e in call.ran[before:] if isinstance(e, Record) and e.voice is Voice.CALLER]
+    assert caller == []
+    press(call, SECRET)
+    call.talk(0.1)
+    assert any(isinstance(e, Record) for _, e in call.ran[before:])
