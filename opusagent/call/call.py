@@ -486,6 +486,7 @@ class Call:
         goes_on = self._talk is not None and self._phase is not Phase.ENDING
         if goes_on and self._drain_by is not None:
             self._drain_by = now
+            self._detach(now)
             self._drain(now)
         elif goes_on and self._plan.resume_grace_s > 0:
             self._detach(now)
@@ -495,19 +496,24 @@ class Call:
 
     def _drain(self, now: float) -> None:
         """Let go of the caller once the bot has been heard, or time is up."""
-        if self._drain_by is None or self._phase is Phase.OVER:
-            return
-        speaks = self._talk is not None and (
-            self._phone.audible(now) or self._talk.bot_is_busy(now)
+        if self._drain_by is None or self._phase in (Phase.ENDING, Phase.OVER):
+            return  # where we have hung up already, the end comes by itself
+        speaks = self._phase is Phase.LEAVING or (
+            self._talk is not None and (self._phone.audible(now) or self._talk.bot_is_busy(now))
         )
         if speaks and self._phase is not Phase.DETACHED and now < self._drain_by:
             self._timers.set(Timer.DRAIN, min(now + LOOK_AGAIN_S, self._drain_by))
+            return
+        if self._farewell is not None and self._talk is not None:
+            self._part(self._farewell, self._talk, now)
             return
         if self._talk is not None and self._state is not None:
             speech = self._talk.let_go(now)
             self._state.audio_buffer = [speech] if speech else []
         self._last.append(HangUpSocket(1012, "service restart"))
-        self._end(EndedBy.SHUTDOWN, "this process ends", now)
+        # A bot that has said goodbye is not to be found silent by a caller who comes back elsewhere.
+        by = EndedBy.SHUTDOWN if self._hang_up_reason is None else EndedBy.BOT
+        self._end(by, "this process ends", now)
 
     def _hang_up(self, reason: str, now: float) -> None:
         if self._phase is Phase.DETACHED:
@@ -525,14 +531,17 @@ class Call:
             return
         if (again_at := self._farewell.wait_until(now, **margin)) is not None:
             self._timers.set(Timer.LEAVE, again_at)
-            return
+        else:
+            self._part(self._farewell, self._talk, now)
+
+    def _part(self, farewell: Farewell, talk: Conversation, now: float) -> None:
         self._phase = Phase.ENDING
         self._timers.clear(Timer.LEAVE, Timer.START)
         self._timers.set(Timer.END, now + SESSION_END_S)
-        self._talk.end(now)
+        talk.end(now)
         # Nothing is to be said any more; the last texts may still come while the session ends.
-        self._talk.model.close_all(CloseReason.CALL_ENDED)
-        self._phone.wire.hang_up(self._farewell.reason)
+        talk.model.close_all(CloseReason.CALL_ENDED)
+        self._phone.wire.hang_up(farewell.reason)
 
     def _refuse(self, reason: str, now: float) -> None:
         self._phone.wire.reject(reason)

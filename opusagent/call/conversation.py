@@ -153,7 +153,8 @@ class Conversation:
             self._transcript.drop_last_exchange()
 
     def look(self, now: float) -> None:
-        """Replace the stream if it is old and the moment is good, or its time is up."""
+        """Note what was said; replace the stream if it is old and the moment good, or its time up."""
+        self._note_given()
         while self.model.is_old(now):  # also one that has just been put in the place of another
             decision = self.model.decide(self._moment(), now)
             match decision.action:
@@ -201,9 +202,14 @@ class Conversation:
 
     def end(self, now: float) -> None:
         """The call is over: what has not been played will not be heard."""
+        self._note_given()
         if self._phone.audible(now):
             cut = self._phone.silence(now)
             self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
+
+    def _note_given(self) -> None:
+        for content_id in self._phone.begun():
+            self.changed |= self._transcript.bot_given(content_id=content_id)
 
     def bot_is_busy(self, now: float) -> bool:
         """Whether the model is in the middle of an answer."""
