@@ -64,7 +64,15 @@ class _Entry:
     sentences: list[_Sentence] = field(default_factory=list)
     interrupted: bool = False
     complete: bool = False
+    broken_off: bool = False  # by the end of the process that spoke it
     extra: dict[str, JsonValue] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether more of it is to be handed to the phone, or may still come."""
+        followed = [s for s in self.sentences if s.audio_id and s.told in _SPOKEN]
+        waits = any(not sentence.given for sentence in followed)
+        return self.broken_off or waits or (bool(followed) and not self.complete)
 
     def spoken_text(self, *, given_only: bool) -> str:
         if self.text is not None:
@@ -223,7 +231,8 @@ class TranscriptManager:
         """The turns in order; those without a word heard are left out.
 
         Args:
-            given_only: Leave out the sentences that still wait to be handed to the phone.
+            given_only: Leave out the sentences that still wait to be handed to the phone, and mark the
+                answers that are `unfinished`.
         """
         return [
             ConversationItem(
@@ -231,6 +240,7 @@ class TranscriptManager:
                 text=text,
                 at=entry.at,
                 interrupted=entry.interrupted,
+                unfinished=given_only and entry.unfinished,
                 **entry.extra,
             )
             for entry in self._entries
@@ -254,6 +264,7 @@ class TranscriptManager:
                 stream=0,
                 interrupted=item.interrupted,
                 complete=True,
+                broken_off=item.unfinished,
                 extra=dict(item.model_extra or {}),
             )
             if item.type == "input":

@@ -182,14 +182,19 @@ class Conversation:
         self._started = True
         self._greeting.done()
         self._chronicle.restore(state)
-        last = state.conversation_history[-1] if state.conversation_history else None
+        answered = state.conversation_history
+        if answered and answered[-1].unfinished:
+            answered = answered[
+                :-1
+            ]  # the process died while it answered: it is to be answered again
+        last = answered[-1] if answered else None
         said_at = None if last is None else last.at
         asked = self._tools.restore(state.function_calls, now, since=said_at)
         kept = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, self._rate_hz)
         self.model.restore_speech(kept)
         acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
         if last is not None and last.type == "input" and not acted:
-            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered it
+            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered all of it
         elif not asked and not state.audio_buffer and (text := self._plan.agent.resume.text):
             self.model.type_text(text, now)
         self.changed = True

@@ -931,7 +931,14 @@ def test_each_committed_item_is_saved_once_in_the_step_that_brings_it() -> None:
     assert state.function_calls[0].status == "running"
     (state,) = saves_of(call, lambda: call.tool_done(call.tools[0], {"found": 7}))
     assert state.function_calls[0].result == {"found": 7}
-    assert len(saves_of(call, lambda: call.says("It is seven.", 1, 1.0))) == 1
+    begun, ended = saves_of(call, lambda: call.says("It is seven.", 1, 1.0))
+    assert (
+        begun.conversation_history[-1].unfinished,
+        ended.conversation_history[-1].unfinished,
+    ) == (
+        True,
+        False,
+    )
     assert len(saves_of(call, lambda: call.confirms("It is seven."))) == 0
     assert len(saves_of(call, lambda: call.advance(30.0))) == 0
     assert call.said == [("input", "Look it up."), ("output", "It is seven.")]
@@ -966,6 +973,51 @@ def test_of_an_answer_only_what_was_handed_to_the_phone_is_stored(call: CallDriv
     other.come_back()
     other.advance(0.2)
     assert other.live.told == [("USER", "How is my account?"), ("ASSISTANT", SENTENCES[0])]
+    assert other.live.typed == [
+        "How is my account?"
+    ]  # the rest of the answer died with its process
+    third = call.elsewhere(other.saves[-1] if other.saves else killed)
+    third.come_back()
+    third.advance(0.2)
+    assert third.live.typed == ["How is my account?"]
+
+
+def test_an_answer_that_the_phone_has_got_the_last_of_is_not_given_again(call: CallDriver) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(4.0)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == []
+    assert other.live.told[1] == ("ASSISTANT", " ".join(SENTENCES))
+
+
+def test_an_answer_that_the_caller_cut_off_is_not_given_again(call: CallDriver) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(1.0)
+    call.talk(0.5)
+    call.interrupts()
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == []
+
+
+def test_a_result_of_which_only_the_beginning_was_said_is_told_again(call: CallDriver) -> None:
+    call.hears("Look it up.")
+    call.says("One moment.", 1, 0.5)
+    call.advance(1.0)
+    call.live.ask("t-1", "lookup", {"id": 1})
+    call.deliver()
+    call.tool_done(call.tools[0], {"found": 7})
+    call.says("It is seven.", 2, 2.0, None)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    (typed,) = other.live.typed
+    assert '{"found": 7}' in typed
 
 
 def test_the_next_stream_of_the_process_is_told_what_will_still_be_played(
