@@ -293,5 +293,5 @@ CONTINUATION: Final[dict[str, Promise]] = {
 
 PROMISES: Final = CONTINUATION | STRANDS | RECOVERY_GUIDE | SESSION_RESUME
 
-PENDING: Final = frozenset({"S02", "E27", "E31"})
+PENDING: Final = frozenset({"S02"})
 """What is still to be shown. Nothing may be left here in the end."""

@@ -351,6 +351,7 @@ def test_the_new_stream_is_told_the_conversation_before_it_hears_anything() -> N
             assert here.told() == [("USER", "My name is Ann."), ("ASSISTANT", "Hello Ann.")]
             assert here.services.peers[0].record.failure is None
             assert here.count("session_recoveries_total", outcome="resumed") == 1
+            assert here.count("session_load_seconds_count") == 1
 
     in_a_house(main)
 

@@ -20,12 +20,12 @@ from opusagent.bench.resume.measure import (
     Writes,
     percentile,
 )
-from opusagent.bench.resume.promises import ResumeFigures, rows
+from opusagent.bench.resume.promises import STORED_BYTES, ResumeFigures, rows
 from opusagent.bench.resume.report import show_resume
 from opusagent.bench.resume.service import TalkingService, TalkingStream
 from opusagent.bench.resume.stage import Log
 from opusagent.bench.resume.stall import Stall
-from opusagent.bench.resume.stored import Stored, long_session
+from opusagent.bench.resume.stored import Stored, long_session, measure_stored
 from opusagent.bench.stamps import Stamper
 from opusagent.models.session_state import SessionState
 from opusagent.session_storage.codec import Codec
@@ -147,6 +147,14 @@ def test_a_long_session_is_as_long_as_it_is_said_to_be_and_can_be_stored() -> No
     assert again == session
     texts = [item.text for item in session.conversation_history]
     assert len(set(texts)) > 0.8 * len(texts)  # not one line again and again
+
+
+@pytest.mark.integration
+def test_a_long_session_is_loaded_from_a_real_store_long_before_the_alarm() -> None:
+    found = asyncio.run(measure_stored(n_loads=20))
+    assert len(found.load_ms) == 20
+    assert percentile(found.load_ms, 99) < 2_000
+    assert found.compressed_bytes < STORED_BYTES < found.plain_bytes
 
 
 class _Writer:
