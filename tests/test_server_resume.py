@@ -217,11 +217,25 @@ def test_a_second_resume_in_the_same_moment_gets_the_call_that_the_first_one_got
     in_a_house(main)
 
 
+def test_each_of_several_resumes_of_nothing_is_refused() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            here.storage.delay_s = 0.05
+            async with asyncio.TaskGroup() as all_at_once:
+                asked = [all_at_once.create_task(here.resume()) for _ in range(3)]
+            await pass_time(1.0)
+            assert {one.result().refused for one in asked} == {"conversation not found"}
+            assert here.count("session_recoveries_total", outcome="unknown") == 3
+
+    in_a_house(main)
+
+
 def test_two_resumes_of_a_call_that_is_storing_its_end_get_one_call() -> None:
     async def main(house: House) -> None:
         async with house.process(resume_grace_seconds=0) as here:
             first = await here.call()
             here.storage.delay_s = 0.1
+            here.storage.log.clear()
             first.end.abort()
             await pass_time(0.01)
             async with asyncio.TaskGroup() as both:
@@ -232,6 +246,9 @@ def test_two_resumes_of_a_call_that_is_storing_its_end_get_one_call() -> None:
             assert here.server.stats()["calls_active"] == 1
             assert len(here.services.streams) == 2
             assert (await house.stored()).owner_epoch == 2
+            (end_at, what, _), (asked_at, then, _), *_ = here.storage.log
+            assert (what, then) == ("store", "retrieve")
+            assert asked_at >= end_at + 0.1  # the end was stored by then
 
     in_a_house(main)
 

@@ -97,6 +97,7 @@ class AudioCodesBridge(BaseBridge):
             self._hold(self._storage, self._stored.conversation_id)  # it is ours from now on
         try:
             outcome = await super().run(*first)
+            await self.saved()  # whoever comes back at this moment must find all of it
         finally:
             if self._recorder is not None:
                 self._recorder.close(outcome, _now())
