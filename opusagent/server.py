@@ -58,6 +58,10 @@ STOP_S = 3.0
 RESUMED_FACTOR = 2
 """How far above `SESSION_MAX_CONCURRENT` callers who come back are taken."""
 
+TAKE_UP_PATIENCE_S = 2.0
+"""How long a store in trouble is asked again for a caller who comes back: it may be failing over, and a
+refusal ends her call. How long VoiceAI Connect waits is not documented; it waited 0.7 s on a live capture."""
+
 REST_S = 1.0
 """How long after the last call memory is given back, unless another call has begun."""
 
@@ -268,14 +272,7 @@ class BridgeServer:
         message: messages.SessionResume,
     ) -> None:
         """Give a caller who comes back her conversation: from this process, or from the store."""
-        while (others := self._taking_up.get(message.conversation_id)) is not None:
-            await (
-                others.wait()
-            )  # asked for twice at once: the second one gets what the first one got
-        live = self._calls.get(message.conversation_id)
-        if live is not None and live.bridge.is_over:
-            await live.bridge.saved()
-            live = None
+        live = await self._settled(message.conversation_id)
         if live is not None and live.tenant == tenant:
             self._metrics.recovery("resumed")
             await live.bridge.attach(caller, text)
@@ -293,6 +290,8 @@ class BridgeServer:
                     await caller.close(1012, "service restart")
                 case Resumed(state):
                     await self._carry(caller, tenant, text, message, resume_from=state)
+                case Refused(reason=Refusal.TAKEN):  # not refused: she is there, on another socket
+                    await caller.close(1000, "resumed elsewhere")
                 case Refused(reason=Refusal.FOREIGN) as refused:
                     await self._refuse(caller, "unknown_session", refused.words)
                 case Refused() as refused if self._settings.on_unknown_session == "refuse":
@@ -301,12 +300,33 @@ class BridgeServer:
                     _log.warning("started afresh", reason=reason)
                     await self._carry(caller, tenant, text, message)
 
+    async def _settled(self, conversation_id: str) -> _Live | None:
+        """The call that has this conversation, if one has.
+
+        Asked for twice at once, the second one gets what the first one got; and a call that has just
+        ended has stored its end.
+        """
+        waited_for: _Live | None = None
+        while True:
+            if (others := self._taking_up.get(conversation_id)) is not None:
+                await others.wait()
+                continue
+            live = self._calls.get(conversation_id)
+            if live is None or not live.bridge.is_over:
+                return live
+            if live is waited_for:
+                return None
+            waited_for = live
+            await live.bridge.saved()
+
     async def _take_up(
         self, sessions: SessionManagerService, conversation_id: str, tenant: str
     ) -> Verdict:
         done = self._taking_up[conversation_id] = asyncio.Event()
         try:
-            return await sessions.take_up(conversation_id, tenant=tenant)
+            return await sessions.take_up(
+                conversation_id, tenant=tenant, patience_s=TAKE_UP_PATIENCE_S
+            )
         finally:
             del self._taking_up[conversation_id]
             done.set()

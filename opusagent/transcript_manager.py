@@ -4,7 +4,8 @@ Nova Sonic tells an answer twice: first SPECULATIVE, sentence by sentence and be
 FINAL, which is what was really spoken. FINAL text may come seconds after the next turn has begun, or
 never (Nova 2 user guide, output events), so each sentence keeps its place from the moment it is planned.
 What the caller cannot have heard, because it was never handed to the phone, is no part of the
-conversation, whatever the model believes.
+conversation, whatever the model believes. What waits to be handed over is a part of it for the next
+stream of this process, which will play it, and for nobody else: a process may die before it does.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ class _Told(enum.Enum):
     """What is known of a sentence of the bot."""
 
     PLANNED = "planned"  # announced; no audio of it has come
-    VOICED = "voiced"  # its audio came and is being or has been played
+    PROMISED = "promised"  # its audio is still to come, and will be played
+    VOICED = "voiced"  # its audio came: it waits for the phone, is being played or has been
     UNHEARD = "unheard"  # cut off by the caller before a word of it was played
     FINAL = "final"  # the model says that it was spoken
 
 
-_SPOKEN = (_Told.VOICED, _Told.FINAL)
+_TO_COME = (_Told.PLANNED, _Told.PROMISED)
+_SPOKEN = (_Told.PROMISED, _Told.VOICED, _Told.FINAL)
 
 
 @dataclass(slots=True)
@@ -43,6 +46,12 @@ class _Sentence:
     text_id: str = ""  # the block that announced it
     audio_id: str = ""  # the block that speaks it
     told: _Told = _Told.PLANNED
+    given: bool = False  # some of its audio was handed to the phone
+
+    def counts(self, *, given_only: bool) -> bool:
+        """Whether it was said. What no block of audio belongs to cannot be followed to the phone."""
+        unseen = self.told is _Told.FINAL and not self.audio_id
+        return self.told in _SPOKEN and (not given_only or self.given or unseen)
 
 
 @dataclass(slots=True)
@@ -55,12 +64,27 @@ class _Entry:
     sentences: list[_Sentence] = field(default_factory=list)
     interrupted: bool = False
     complete: bool = False
+    broken_off: bool = False  # by the end of the process that spoke it
     extra: dict[str, JsonValue] = field(default_factory=dict)
 
-    def spoken_text(self) -> str:
+    @property
+    def unfinished(self) -> bool:
+        """Whether more of it is to be handed to the phone, or may still come."""
+        followed = [s for s in self.sentences if s.audio_id and s.told in _SPOKEN]
+        waits = any(not sentence.given for sentence in followed)
+        return self.broken_off or waits or (bool(followed) and not self.complete)
+
+    def spoken_text(self, *, given_only: bool) -> str:
         if self.text is not None:
             return self.text
-        return " ".join(s.text for s in self.sentences if s.told in _SPOKEN)
+        return " ".join(s.text for s in self.sentences if s.counts(given_only=given_only))
+
+    def add_unplanned(self, text: str) -> None:
+        """Words that nobody announced; they were spoken with what stands before them."""
+        added = _Sentence(text, told=_Told.FINAL)
+        if self.sentences and (last := self.sentences[-1]).told in _SPOKEN:
+            added.audio_id, added.given = last.audio_id, last.given
+        self.sentences.append(added)
 
 
 class TranscriptManager:
@@ -107,15 +131,23 @@ class TranscriptManager:
         if (answer := self._last_answer(stream)) is None:
             return
         for sentence in answer.sentences:
-            if sentence.told is _Told.PLANNED and not sentence.audio_id:
+            if sentence.told in _TO_COME and not sentence.audio_id:
                 sentence.audio_id = content_id
                 return
 
     def bot_voices(self, *, content_id: str) -> None:
-        """Note that the audio of this block is being played."""
+        """Note that audio of this block came and will be played."""
         for sentence in self._voiced_by({content_id}):
-            if sentence.told is _Told.PLANNED:
+            if sentence.told in _TO_COME:
                 sentence.told = _Told.VOICED
+
+    def bot_given(self, *, content_id: str) -> bool:
+        """Note that audio of this block was handed to the phone. True if that says a sentence."""
+        says = False
+        for sentence in self._voiced_by({content_id}):
+            says |= not sentence.given
+            sentence.given = True
+        return says
 
     def bot_unheard(self, *, content_id: str) -> None:
         """Note that nothing of this block will be played."""
@@ -135,12 +167,12 @@ class TranscriptManager:
                 rest = _settle(entry, rest)
             if rest != text:
                 if rest:
-                    entry.sentences.append(_Sentence(rest, told=_Told.FINAL))
+                    entry.add_unplanned(rest)
                 return
         if _reword(list(self._answers(stream)), rest):
             return
         answer = self._last_answer(stream) or self._open_answer(stream, at)
-        answer.sentences.append(_Sentence(rest, told=_Told.FINAL))
+        answer.add_unplanned(rest)
 
     def bot_recorded(self, text: str, *, content_id: str, at: datetime) -> None:
         """Add words that are played from a recording, apart from any stream."""
@@ -153,7 +185,7 @@ class TranscriptManager:
         answer = self._last_answer(stream)
         for sentence in () if answer is None or answer.complete else answer.sentences:
             if sentence.told is _Told.PLANNED:
-                sentence.told = _Told.VOICED
+                sentence.told = _Told.PROMISED
 
     def last_voiced(self, *, stream: int) -> str:
         """The newest sentence of the stream that sounds, or sounded; empty if there is none."""
@@ -163,8 +195,12 @@ class TranscriptManager:
 
     def bot_finished(self, *, stream: int) -> None:
         """The answer is complete: the next planned sentence begins another one."""
-        if (answer := self._last_answer(stream)) is not None:
-            answer.complete = True
+        if (answer := self._last_answer(stream)) is None:
+            return
+        answer.complete = True
+        for sentence in answer.sentences:
+            if sentence.told is _Told.PROMISED:
+                sentence.told = _Told.PLANNED  # it did not come
 
     def bot_interrupted(self, *, heard: Collection[str], unheard: Collection[str]) -> None:
         """The caller cut off what was being played.
@@ -179,7 +215,7 @@ class TranscriptManager:
                 continue
             entry.interrupted = entry.complete = True
             for sentence in entry.sentences:
-                if sentence.told is _Told.PLANNED or sentence.audio_id in unheard:
+                if sentence.told in _TO_COME or sentence.audio_id in unheard:
                     sentence.told = _Told.UNHEARD
 
     def drop_last_exchange(self) -> None:
@@ -191,18 +227,24 @@ class TranscriptManager:
 
     # What others read
 
-    def get_conversation_context(self) -> list[ConversationItem]:
-        """The turns in order; those without a word heard are left out."""
+    def get_conversation_context(self, *, given_only: bool = False) -> list[ConversationItem]:
+        """The turns in order; those without a word heard are left out.
+
+        Args:
+            given_only: Leave out the sentences that still wait to be handed to the phone, and mark the
+                answers that are `unfinished`.
+        """
         return [
             ConversationItem(
                 type="input" if entry.text is not None else "output",
                 text=text,
                 at=entry.at,
                 interrupted=entry.interrupted,
+                unfinished=given_only and entry.unfinished,
                 **entry.extra,
             )
             for entry in self._entries
-            if (text := entry.spoken_text())
+            if (text := entry.spoken_text(given_only=given_only))
         ]
 
     def restore_conversation_context(
@@ -222,6 +264,7 @@ class TranscriptManager:
                 stream=0,
                 interrupted=item.interrupted,
                 complete=True,
+                broken_off=item.unfinished,
                 extra=dict(item.model_extra or {}),
             )
             if item.type == "input":

@@ -293,5 +293,5 @@ CONTINUATION: Final[dict[str, Promise]] = {
 
 PROMISES: Final = CONTINUATION | STRANDS | RECOVERY_GUIDE | SESSION_RESUME
 
-PENDING: Final = frozenset({"E27", "E31"})
+PENDING: Final[frozenset[str]] = frozenset()
 """What is still to be shown. Nothing may be left here in the end."""

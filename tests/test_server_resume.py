@@ -223,6 +223,42 @@ def test_a_second_resume_in_the_same_moment_gets_the_call_that_the_first_one_got
     in_a_house(main)
 
 
+def test_each_of_several_resumes_of_nothing_is_refused() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            here.storage.delay_s = 0.05
+            async with asyncio.TaskGroup() as all_at_once:
+                asked = [all_at_once.create_task(here.resume()) for _ in range(3)]
+            await pass_time(1.0)
+            assert {one.result().refused for one in asked} == {"conversation not found"}
+            assert here.count("session_recoveries_total", outcome="unknown") == 3
+
+    in_a_house(main)
+
+
+def test_two_resumes_of_a_call_that_is_storing_its_end_get_one_call() -> None:
+    async def main(house: House) -> None:
+        async with house.process(resume_grace_seconds=0) as here:
+            first = await here.call()
+            here.storage.delay_s = 0.1
+            here.storage.log.clear()
+            first.end.abort()
+            await pass_time(0.01)
+            async with asyncio.TaskGroup() as both:
+                one, two = (both.create_task(here.resume()) for _ in range(2))
+            await pass_time(2.0)
+            assert one.result().end.closed_with == (1000, "resumed on another socket")
+            assert two.result().accepted
+            assert here.server.stats()["calls_active"] == 1
+            assert len(here.services.streams) == 2
+            assert (await house.stored()).owner_epoch == 2
+            (end_at, what, _), (asked_at, then, _), *_ = here.storage.log
+            assert (what, then) == ("store", "retrieve")
+            assert asked_at >= end_at + 0.1  # the end was stored by then
+
+    in_a_house(main)
+
+
 def test_a_call_that_is_over_is_taken_up_from_the_store_though_its_streams_still_close() -> None:
     async def main(house: House) -> None:
         async with house.process(resume_grace_seconds=0) as here:
@@ -338,6 +374,7 @@ def test_the_new_stream_is_told_the_conversation_before_it_hears_anything() -> N
             assert here.told() == [("USER", "My name is Ann."), ("ASSISTANT", "Hello Ann.")]
             assert here.services.peers[0].record.failure is None
             assert here.count("session_recoveries_total", outcome="resumed") == 1
+            assert here.count("session_load_seconds_count") == 1
 
     in_a_house(main)
 
@@ -457,8 +494,51 @@ def test_a_store_in_trouble_is_a_refusal_with_its_reason() -> None:
         async with house.process() as here:
             here.storage.down()
             phone = await here.resume()
+            await pass_time(2.0)
             assert phone.refused == "session store unavailable"
+            assert here.count("session_recoveries_total", outcome="unavailable") == 1
             here.storage.up()
+
+    in_a_house(main)
+
+
+def test_a_store_that_fails_over_is_waited_for() -> None:
+    async def main(house: House) -> None:
+        await house.keep(conversation_history=ANN)
+        async with house.process() as here:
+            here.storage.down()
+            phone = await here.resume()
+            await pass_time(1.0)
+            assert phone.heard == []
+            here.storage.up()
+            await pass_time(0.2)
+            assert phone.accepted
+
+    in_a_house(main)
+
+
+@pytest.mark.parametrize("on_unknown", ["refuse", "fresh"])
+def test_who_comes_back_twice_at_once_is_heard_on_one_line_and_hung_up_on_by_neither(
+    on_unknown: str,
+) -> None:
+    async def main(house: House) -> None:
+        await house.keep(conversation_history=ANN)
+        async with (
+            house.process(on_unknown_session=on_unknown) as slow,
+            house.process(on_unknown_session=on_unknown) as quick,
+        ):
+            slow.storage.delay_s = 0.05
+            async with asyncio.TaskGroup() as both:
+                loser = both.create_task(slow.resume())
+                await pass_time(0.12)  # it has claimed, and has not stored that
+                winner = both.create_task(quick.resume())
+            await pass_time(3.0)
+            assert winner.result().accepted
+            assert winner.result().end.closed_with is None
+            assert loser.result().refused is None
+            assert not loser.result().accepted
+            assert loser.result().end.closed_with == (1000, "resumed elsewhere")
+            assert (await house.stored()).owner == quick.sessions.owner
 
     in_a_house(main)
 
@@ -609,6 +689,23 @@ def test_while_the_store_is_down_calls_run_on_at_a_signal() -> None:
             await pass_time(5.0)
             assert phone.end.closed_with == (1000, "session ended")
             await drain
+
+    in_a_house(main)
+
+
+def test_a_store_that_stands_still_delays_no_audio() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            phone = await here.call()
+            peer = here.services.peers[0]
+            loud = base64.b64encode(b"\xff\x3f\x00\xc0" * 160).decode()
+            here.storage.delay_s = 1000.0
+            heard_s = peer.record.audio_s
+            for number in range(1, 101):
+                await phone.say("userStream.chunk", audioChunk=loud)
+                await pass_time(0.02)
+                assert peer.record.audio_s >= heard_s + 0.02 * number - 0.001
+            here.storage.delay_s = 0.0
 
     in_a_house(main)
 

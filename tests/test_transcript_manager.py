@@ -102,6 +102,60 @@ def test_final_texts_need_not_be_cut_like_the_plans(told: Told) -> None:
     assert told.lines == [("output", "One, two. Three. Four five")]
 
 
+def stored(told: Told) -> list[str]:
+    """What a process that dies now leaves of the bot's words."""
+    items = told.transcript.get_conversation_context(given_only=True)
+    return [item.text for item in items if item.type == "output"]
+
+
+def test_a_sentence_that_waits_for_the_phone_is_told_but_not_stored(told: Told) -> None:
+    told.speaks("One.", "a")
+    told.speaks("Two.", "b")
+    assert told.transcript.bot_given(content_id="a")
+    assert not told.transcript.bot_given(content_id="a")
+    assert stored(told) == ["One."]
+    told.final("One.")
+    told.final("Two.")
+    told.final("And a word that nobody planned.")
+    assert stored(told) == ["One."]
+    assert told.transcript.bot_given(content_id="b")
+    assert stored(told) == ["One. Two. And a word that nobody planned."]
+    assert told.lines == [("output", stored(told)[0])]
+
+
+def test_what_the_model_says_without_any_sound_of_it_is_stored(told: Told) -> None:
+    told.final("Hello.")
+    assert stored(told) == ["Hello."]
+
+
+def test_a_rest_that_will_be_heard_is_told_and_stored_only_once_it_is(told: Told) -> None:
+    told.speaks("One.", "a")
+    told.plans("Two.")
+    told.transcript.bot_given(content_id="a")
+    told.transcript.bot_will_say(stream=1)
+    assert (told.lines, stored(told)) == ([("output", "One. Two.")], ["One."])
+    told.voices("b")
+    assert stored(told) == ["One."]
+    told.transcript.bot_given(content_id="b")
+    assert stored(told) == ["One. Two."]
+
+
+def test_a_rest_that_does_not_come_after_all_was_not_said(told: Told) -> None:
+    told.speaks("One.", "a")
+    told.plans("Two.")
+    told.transcript.bot_will_say(stream=1)
+    told.finishes()
+    assert told.lines == [("output", "One.")]
+
+
+def test_a_rest_that_is_cut_off_before_it_sounds_was_not_said(told: Told) -> None:
+    told.speaks("One.", "a")
+    told.plans("Two.")
+    told.transcript.bot_will_say(stream=1)
+    told.transcript.bot_interrupted(heard={"a"}, unheard=set())
+    assert told.lines == [("output", "One.")]
+
+
 def test_a_plan_in_several_texts_of_a_block_is_one_sentence(told: Told) -> None:
     told.plans("One,", "t")
     told.plans("two.", "t")

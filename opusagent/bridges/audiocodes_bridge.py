@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from opusagent.bridges.base_bridge import BaseBridge, Tool
 from opusagent.call.call import Ambient, Call
-from opusagent.call.events import CallOutcome, Fenced, Record, RecordSilence, Report
+from opusagent.call.events import CallOutcome, Fenced, Record, RecordSilence, Report, ToolCall
 from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.models.session_state import SessionState
@@ -24,6 +24,9 @@ from opusagent.transports import CallerTransport, SonicConnector
 
 SAVED_S = 0.5
 """How long the end of a call waits for its last state to be stored."""
+
+TOOL_WAITS_S = 0.1
+"""How long a tool waits for its call to be stored. It runs without that where the store is in trouble."""
 
 
 class AudioCodesBridge(BaseBridge):
@@ -79,7 +82,7 @@ class AudioCodesBridge(BaseBridge):
             report=report if recorder is None else _both(report, recorder),
             save=None if session_storage is None else partial(self._keep, session_storage),
             saved=None if session_storage is None else self.saved,
-            tool=tool,
+            tool=None if tool is None else self._once_saved(tool),
             keep=keep,
             record=None if recorder is None else _into(recorder),
             lead_s=plan.play_lead_s,
@@ -97,6 +100,7 @@ class AudioCodesBridge(BaseBridge):
             self._hold(self._storage, self._stored.conversation_id)  # it is ours from now on
         try:
             outcome = await super().run(*first)
+            await self.saved()  # whoever comes back at this moment must find all of it
         finally:
             if self._recorder is not None:
                 self._recorder.close(outcome, _now())
@@ -104,12 +108,21 @@ class AudioCodesBridge(BaseBridge):
                 self._held.release()
         return outcome
 
-    async def saved(self) -> None:
-        """Wait until all that there is to be stored is, at most `SAVED_S`."""
+    async def saved(self, within_s: float = SAVED_S) -> None:
+        """Wait until all that there is to be stored is, at most so long."""
         if self._held is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SAVED_S):
+                async with asyncio.timeout(within_s):
                     await self._held.is_clean.wait()
+
+    def _once_saved(self, tool: Tool) -> Tool:
+        """Run a tool after its call was stored: whoever takes the conversation up must know of it."""
+
+        async def run(call: ToolCall) -> dict[str, JsonValue]:
+            await self.saved(TOOL_WAITS_S)
+            return await tool(call)
+
+        return run
 
     def _keep(self, storage: SessionManagerService, state: SessionState) -> None:
         held = self._held or self._hold(storage, state.conversation_id)

@@ -148,6 +148,10 @@ class BotVoice:
             dropped_s=cut.dropped_s + waiting_s,
         )
 
+    def begun(self) -> list[str]:
+        """The blocks of content that the phone has got the first of, since this was asked last."""
+        return self._playback.begun()
+
     def audible(self, now: float) -> bool:
         """Whether the caller still hears the bot, or is about to."""
         return bool(self._waiting) or self._playback.audible(now)

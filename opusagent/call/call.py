@@ -301,6 +301,7 @@ class Call:
             return
         goes_on = self._talk is not None and self.phase is not Phase.ENDING
         if goes_on and self._departure.draining:
+            self._comeback.detach(now)
             self._departure.drain_by(now, now)
         elif goes_on and self._plan.resume_grace_s > 0:
             self._comeback.detach(now)

@@ -47,10 +47,13 @@ class Chronicle:
         )
 
     def snapshot(self, state: SessionState) -> SessionState:
-        """The state with all that was said and done so far, as it is to be saved."""
+        """The state with all that was said and done so far, as it is to be saved.
+
+        What the bot is about to say is no part of it: whoever reads it would never say it.
+        """
         state.last_activity = self._utcnow()
         state.stream_switches = list(self._switches)
-        state.conversation_history = self.transcript.get_conversation_context()
+        state.conversation_history = self.transcript.get_conversation_context(given_only=True)
         state.current_turn = sum(item.type == "input" for item in state.conversation_history)
         state.function_calls = [
             call.model_copy() for call in self.ledger.get_function_call_history()

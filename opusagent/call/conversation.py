@@ -192,7 +192,8 @@ class Conversation:
             self._transcript.drop_last_exchange()
 
     def look(self, now: float) -> None:
-        """Replace the stream if it is old and the moment is good, or its time is up."""
+        """Note what was said; replace the stream if it is old and the moment good, or its time up."""
+        self._note_given()
         while self.model.is_old(now):  # also one that has just been put in the place of another
             decision = self.model.decide(self._moment(), now)
             match decision.action:
@@ -221,7 +222,12 @@ class Conversation:
         self._silence.begin(now)
         self._greeting.done()
         self._chronicle.restore(state)
-        last = state.conversation_history[-1] if state.conversation_history else None
+        answered = state.conversation_history
+        if answered and answered[-1].unfinished:
+            answered = answered[
+                :-1
+            ]  # the process died while it answered: it is to be answered again
+        last = answered[-1] if answered else None
         said_at = None if last is None else last.at
         self._keypad.restore(state.function_calls, now)
         asked = self._tools.restore(state.function_calls, now, since=said_at)
@@ -229,7 +235,7 @@ class Conversation:
         self.model.restore_speech(kept)
         acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
         if last is not None and last.type == "input" and not acted:
-            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered it
+            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered all of it
         elif not asked and not state.audio_buffer and (text := self._plan.agent.resume.text):
             self.model.type_text(text, now)
         self.changed = True
@@ -241,9 +247,14 @@ class Conversation:
 
     def end(self, now: float) -> None:
         """The call is over: what has not been played will not be heard."""
+        self._note_given()
         if self._phone.audible(now):
             cut = self._phone.silence(now)
             self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
+
+    def _note_given(self) -> None:
+        for content_id in self._phone.begun():
+            self.changed |= self._transcript.bot_given(content_id=content_id)
 
     def bot_is_busy(self, now: float) -> bool:
         """Whether the model is in the middle of an answer."""

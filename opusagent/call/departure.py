@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opusagent.audiocodes.events import TransferStatus
+from opusagent.call.conversation import Conversation
 from opusagent.call.events import CloseReason, EndedBy, HangUpSocket
 from opusagent.call.farewell import Farewell
 from opusagent.call.line import Line, Timer
@@ -51,14 +52,19 @@ class Departure:
             return
         if (again_at := self._farewell.wait_until(now, **margin)) is not None:
             line.timers.set(Timer.LEAVE, again_at)
-            return
+        else:
+            self._part(line.talk, now)
+
+    def _part(self, talk: Conversation, now: float) -> None:
+        """The goodbye was heard, or there is no time for it."""
+        line = self._line
         on_failure = line.plan.agent.failure
         if self._failure is not None and on_failure.then == "error":
             self._fail_over(now)
             return
         self._await_end(SESSION_END_S, now)
         # Nothing is to be said any more; the last texts may still come while the session ends.
-        line.talk.model.close_all(CloseReason.CALL_ENDED)
+        talk.model.close_all(CloseReason.CALL_ENDED)
         if self._failure is not None and on_failure.then == "transfer":
             line.timers.set(Timer.END, now + TRANSFER_S)
             to = line.plan.agent.telephone.targets[on_failure.target]
@@ -123,17 +129,24 @@ class Departure:
     def drain(self, now: float) -> None:
         """Let go of the caller if the bot has been heard, or time is up."""
         line = self._line
-        if self._drain_by is None or line.phase is Phase.OVER:
-            return
-        speaks = line.talk is not None and (line.phone.audible(now) or line.talk.bot_is_busy(now))
+        if self._drain_by is None or line.phase in (Phase.ENDING, Phase.OVER):
+            return  # where we have hung up already, the end comes by itself
+        speaks = line.phase is Phase.LEAVING or (
+            line.talk is not None and (line.phone.audible(now) or line.talk.bot_is_busy(now))
+        )
         if speaks and line.phase is not Phase.DETACHED and now < self._drain_by:
             line.timers.set(Timer.DRAIN, min(now + LOOK_AGAIN_S, self._drain_by))
+            return
+        if self._farewell is not None and line.talk is not None:
+            self._part(line.talk, now)
             return
         if line.talk is not None and line.state is not None:
             speech = line.talk.let_go(now)
             line.state.audio_buffer = [speech] if speech else []
         line.last.append(HangUpSocket(1012, "service restart"))
-        line.end(EndedBy.SHUTDOWN, "this process ends", now)
+        # A bot that has said goodbye is not to be found silent by a caller who comes back elsewhere.
+        by = EndedBy.SHUTDOWN if self._reason is None else EndedBy.BOT
+        line.end(by, "this process ends", now)
 
     def give_up(self, verdict: GaveUp, now: float) -> None:
         """No stream can be had: do what the agent's file says."""

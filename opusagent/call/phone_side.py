@@ -202,6 +202,10 @@ class PhoneSide:
         """End what is playing without a word to VoiceAI Connect, which plays the lead that it has."""
         return self._voice.interrupt(now, flushed=False)
 
+    def begun(self) -> list[str]:
+        """The blocks of content that the phone has got the first of, since this was asked last."""
+        return self._voice.begun()
+
     def audible(self, now: float) -> bool:
         """Whether the caller still hears the bot, or is about to."""
         return self._voice.audible(now)

@@ -53,11 +53,13 @@ class Playback:
         self._given = 0  # bytes handed over in this play stream
         self._added = 0  # bytes added in this play stream
         self._marks: list[tuple[int, str]] = []  # where each block of content begins, in bytes
+        self._n_begun = 0  # of the marks
+        self._begun: list[str] = []
         self._ends_at = 0.0  # when the phone will have played what it was given
 
     def begin(self) -> None:
         """Start the count of another play stream. What the phone still plays is not forgotten."""
-        self._given = self._added = 0
+        self._given = self._added = self._n_begun = 0
         self._marks.clear()
 
     def add(self, pcm: bytes, content_id: str) -> None:
@@ -78,7 +80,15 @@ class Playback:
         taken = self._take(min(max(room, self._piece), self._queued))
         self._ends_at = max(self._ends_at, now) + len(taken) / self._rate
         self._given += len(taken)
+        while self._n_begun < len(self._marks) and self._marks[self._n_begun][0] < self._given:
+            self._begun.append(self._marks[self._n_begun][1])
+            self._n_begun += 1
         return taken
+
+    def begun(self) -> list[str]:
+        """The blocks of which the first audio was handed over since this was asked last."""
+        begun, self._begun = self._begun, []
+        return begun
 
     def interrupt(self, now: float, *, flushed: bool) -> Cut:
         """Drop what has not been handed over; what the phone has is silenced as well if `flushed`."""

@@ -106,6 +106,8 @@ class ConversationItem(BaseModel):
     text: str
     at: Moment | None = None
     interrupted: bool = False
+    unfinished: bool = False
+    """Whether the bot had more to say when this was stored, and nobody had stopped it."""
 
 
 class StreamSwitch(BaseModel):

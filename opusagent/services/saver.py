@@ -20,7 +20,7 @@ from opusagent.models.session_state import SessionState, SessionStatus
 from opusagent.observability import named_logger
 from opusagent.session_storage import Hold, SessionStorage
 
-__all__ = ["Held", "NoMeter", "SaveOutcome", "Saver", "StorageMeter"]
+__all__ = ["Held", "NoMeter", "SaveOutcome", "Saver", "StorageMeter", "pause"]
 
 _log = named_logger("session_manager_service")
 
@@ -163,7 +163,6 @@ class Saver:
         self._tasks: asyncio.TaskGroup
         self._keepers: dict[asyncio.Task[None], Held | None] = {}
         self._failing: set[Held] = set()
-        self._never = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -229,7 +228,7 @@ class Saver:
                 return await self._storage.listen()
             except Exception:  # noqa: BLE001  deaf for a second is no reason to end calls
                 _log.exception("hand-overs are not heard")
-            await _wait(self._never, LAST_RETRY_S)
+            await pause(LAST_RETRY_S)
 
     async def _keep(self, held: Held) -> None:
         unwatch = self._storage.watch_session(held.conversation_id, held.claimed)
@@ -237,7 +236,7 @@ class Saver:
         try:
             while not held.is_fenced:
                 if retry_s:
-                    await _wait(self._never, retry_s)
+                    await pause(retry_s)
                 elif not held.has_work:
                     await _wait(held.woken, None if held.is_over else self._heartbeat_s)
                 held.woken.clear()
@@ -325,6 +324,11 @@ class Saver:
 
 def _activity(data: dict[str, Any]) -> str:
     return str(data["last_activity"])
+
+
+async def pause(seconds: float) -> None:
+    """Wait, before something is tried again."""
+    await _wait(asyncio.Event(), seconds)
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

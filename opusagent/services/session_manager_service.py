@@ -14,7 +14,15 @@ from opusagent.clock import Clock, SystemClock
 from opusagent.errors import SessionFenced, SessionUnreadable, StorageUnavailable
 from opusagent.models.session_state import SessionState, SessionStatus
 from opusagent.observability import named_logger
-from opusagent.services.saver import HEARTBEAT_S, Held, NoMeter, Saver, StorageMeter
+from opusagent.services.saver import (
+    FIRST_RETRY_S,
+    HEARTBEAT_S,
+    Held,
+    NoMeter,
+    Saver,
+    StorageMeter,
+    pause,
+)
 from opusagent.session_storage import SessionStorage
 
 __all__ = ["Refusal", "Refused", "Resumed", "SessionManagerService", "Verdict"]
@@ -196,20 +204,20 @@ class SessionManagerService:
             case Refused():
                 return None
 
-    async def take_up(self, conversation_id: str, *, tenant: str = "") -> Verdict:
+    async def take_up(
+        self, conversation_id: str, *, tenant: str = "", patience_s: float = 0.0
+    ) -> Verdict:
         """Take a conversation over from whoever owns it, and store that its caller came back.
 
-        Never raises: trouble is a refusal.
+        Never raises: trouble is a refusal. A store in trouble is asked again for `patience_s`.
         """
         began = self._clock.monotonic()
-        try:
-            verdict = await self._take_up(conversation_id, tenant)
-        except SessionUnreadable as error:
-            _log.error("session unreadable", conversation_id=conversation_id, why=str(error))
-            verdict = Refused(Refusal.UNREADABLE)
-        except StorageUnavailable as error:
-            _log.warning("session not read", conversation_id=conversation_id, problem=str(error))
-            verdict = Refused(Refusal.UNAVAILABLE)
+        verdict = await self._try_to_take_up(conversation_id, tenant)
+        while verdict == Refused(Refusal.UNAVAILABLE):
+            if self._clock.monotonic() - began >= patience_s:
+                break
+            await pause(FIRST_RETRY_S)
+            verdict = await self._try_to_take_up(conversation_id, tenant)
         seconds = self._clock.monotonic() - began
         match verdict:
             case Resumed(state):
@@ -325,6 +333,16 @@ class SessionManagerService:
         if not await self._storage.store_session(conversation_id, {**data, "owner_epoch": epoch}):
             raise SessionFenced("taken by another process at this moment")
         return epoch
+
+    async def _try_to_take_up(self, conversation_id: str, tenant: str) -> Verdict:
+        try:
+            return await self._take_up(conversation_id, tenant)
+        except SessionUnreadable as error:
+            _log.error("session unreadable", conversation_id=conversation_id, why=str(error))
+            return Refused(Refusal.UNREADABLE)
+        except StorageUnavailable as error:
+            _log.warning("session not read", conversation_id=conversation_id, problem=str(error))
+            return Refused(Refusal.UNAVAILABLE)
 
     async def _take_up(self, conversation_id: str, tenant: str) -> Verdict:
         seen = self._judge(await self._storage.retrieve_session(conversation_id), tenant)

@@ -43,6 +43,8 @@ LOCK_WITHIN_S: Final = 1.0
 """How long to wait for another process that holds the lock."""
 _LOCK_TRY_S: Final = 0.005
 _LOCKS: Final = 64
+_SLACK: Final = 20
+"""Sessions are counted after each `max_sessions / _SLACK` new ones."""
 _LONGEST_NAME: Final = 200
 _SUFFIX: Final = ".json"
 
@@ -101,11 +103,15 @@ def _times(kept_at: datetime, active_at: datetime) -> bytes:
 class FileSessionStorage(SessionStorage):
     """Sessions in a directory.
 
+    When there are more than `max_sessions`, those that have been quiet longest are removed, ended ones
+    first. They are counted now and then, so for a while there may be a twentieth more per process.
+
     Args:
         storage_dir: Made if it is not there; readable by its owner only. By default `opusagent-sessions`
             in the system's temporary directory.
         default_ttl: How long a session is kept after its owner's last sign of life, in seconds.
         cleanup_interval: Seconds between removals of what has run out; done while storing.
+        max_sessions: How many are kept at most; 0 for no bound.
         codec: Compresses and seals.
         clock: Tells the time.
     """
@@ -116,6 +122,7 @@ class FileSessionStorage(SessionStorage):
         *,
         default_ttl: int = 3600,
         cleanup_interval: int = 300,
+        max_sessions: int = 0,
         codec: Codec | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -126,6 +133,9 @@ class FileSessionStorage(SessionStorage):
         self._clock = clock or SystemClock()
         self._next_cleanup = self._clock.utcnow() + self._cleanup_interval
         self._corrupt = 0
+        self._evicted = 0
+        self._max_sessions = max_sessions
+        self._uncounted = max_sessions  # count at the first new session
 
     async def store_session(self, conversation_id: str, session_data: dict[str, Any]) -> bool:
         """Write a session, unless a newer owner holds it."""
@@ -141,7 +151,7 @@ class FileSessionStorage(SessionStorage):
 
     async def retrieve_session(self, conversation_id: str) -> dict[str, Any] | None:
         """The document, under its present owner."""
-        return self._open(await asyncio.to_thread(self._read, conversation_id))
+        return await self._open(await asyncio.to_thread(self._read, conversation_id))
 
     async def delete_session(self, conversation_id: str) -> bool:
         """Remove a session."""
@@ -158,7 +168,7 @@ class FileSessionStorage(SessionStorage):
 
     async def claim_session(self, conversation_id: str, owner: str) -> dict[str, Any] | None:
         """Make `owner` the owner. The previous one learns it at its next sign of life."""
-        return self._open(await asyncio.to_thread(self._claim, conversation_id, owner))
+        return await self._open(await asyncio.to_thread(self._claim, conversation_id, owner))
 
     async def touch_session(
         self, conversation_id: str, owner_epoch: int, last_activity: str
@@ -167,10 +177,15 @@ class FileSessionStorage(SessionStorage):
         return await asyncio.to_thread(self._touch, conversation_id, owner_epoch, last_activity)
 
     def get_stats(self) -> dict[str, JsonValue]:
-        """Where the files are, and how many could not be read."""
-        return {"storage_type": "file", "directory": str(self._dir), "corrupt": self._corrupt}
+        """Where the files are, how many could not be read, how many had to make way."""
+        return {
+            "storage_type": "file",
+            "directory": str(self._dir),
+            "corrupt": self._corrupt,
+            "evicted": self._evicted,
+        }
 
-    def _open(self, record: _Record | None) -> dict[str, Any] | None:
+    async def _open(self, record: _Record | None) -> dict[str, Any] | None:
         if record is None:
             return None
         document = record.document
@@ -179,6 +194,8 @@ class FileSessionStorage(SessionStorage):
                 document = self._codec.decode(record.conversation_id, document)
             except SessionUnreadable as error:
                 error.owner_epoch = record.envelope.owner_epoch
+                if error.damaged:
+                    await asyncio.to_thread(self._put_away, record.conversation_id)
                 raise
         return record.envelope.around(document)
 
@@ -190,7 +207,29 @@ class FileSessionStorage(SessionStorage):
             if there is not None and there.envelope.owner_epoch > record.envelope.owner_epoch:
                 return False
             self._replace(path, record)
-            return True
+        if there is None and self._max_sessions:
+            self._uncounted += 1
+            if self._uncounted > self._max_sessions // _SLACK:
+                self._uncounted = 0
+                with contextlib.suppress(StorageUnavailable):  # this session is stored
+                    self._make_room()
+        return True
+
+    def _make_room(self) -> None:
+        """Remove what is too much, and a twentieth more, so that the next time is far off."""
+        if len(paths := self._paths()) <= self._max_sessions:
+            return
+        ages = []
+        for path in paths:
+            with self._locked(path), contextlib.suppress(SessionUnreadable):
+                if (record := self._load(path)) is not None:
+                    ages.append((not record.envelope.is_over, record.envelope.active_at, path))
+        surplus = len(ages) - self._max_sessions + self._max_sessions // _SLACK
+        for _, _, path in sorted(ages)[: max(surplus, 0)]:
+            with self._locked(path):
+                path.unlink(missing_ok=True)
+            self._evicted += 1
+        _log.warning("sessions evicted", max_sessions=self._max_sessions, evicted=surplus)
 
     def _claim(self, conversation_id: str, owner: str) -> _Record | None:
         with self._locked(self._path(conversation_id)) as path:
@@ -255,10 +294,19 @@ class FileSessionStorage(SessionStorage):
         try:
             return _Record.from_bytes(raw)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._corrupt += 1
-            path.replace(path.with_name(path.name + ".corrupt"))
-            _log.error("session file set aside", file=path.name, error=type(error).__name__)
+            self._set_aside(path, type(error).__name__)
             raise SessionUnreadable(f"{path.name}: {type(error).__name__}", damaged=True) from None
+
+    def _put_away(self, conversation_id: str) -> None:
+        """Set aside what can be read as a file, but holds no session."""
+        with self._locked(self._path(conversation_id)) as path:
+            if path.exists():
+                self._set_aside(path, "it holds no session")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        self._corrupt += 1
+        path.replace(path.with_name(path.name + ".corrupt"))
+        _log.error("session file set aside", file=path.name, why=why)
 
     def _replace(self, path: Path, record: _Record) -> None:
         new = path.with_name(f".{path.name}.new")  # nobody else uses it: we hold the lock

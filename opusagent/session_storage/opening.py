@@ -69,6 +69,7 @@ def open_storage(settings: StorageSettings, *, clock: Clock | None = None) -> Se
         return FileSessionStorage(
             settings.session_store_dir,
             default_ttl=settings.session_ttl,
+            max_sessions=settings.max_sessions,
             codec=codec,
             clock=clock,
         )

@@ -337,8 +337,11 @@ class RedisSessionStorage(SessionStorage):
 
 
 def _words(error: Exception) -> str:
-    """What went wrong. A server's refusal is cut to its first word: the rest may quote a document."""
-    text = str(error)
+    """What went wrong. A server's refusal is cut to its first word: the rest may quote a document.
+
+    Where Sentinels know no primary, redis-py quotes every setting of its connections.
+    """
+    text = str(error).partition(" : <")[0]
     if isinstance(error, ResponseError):
         text = text.partition(" ")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,11 +20,12 @@ from opusagent.bench.resume.measure import (
     Writes,
     percentile,
 )
-from opusagent.bench.resume.promises import ResumeFigures, rows
+from opusagent.bench.resume.promises import STORED_BYTES, ResumeFigures, rows
 from opusagent.bench.resume.report import show_resume
 from opusagent.bench.resume.service import TalkingService, TalkingStream
 from opusagent.bench.resume.stage import Log
-from opusagent.bench.resume.stored import Stored, long_session
+from opusagent.bench.resume.stall import Stall
+from opusagent.bench.resume.stored import Stored, long_session, measure_stored
 from opusagent.bench.stamps import Stamper
 from opusagent.models.session_state import SessionState
 from opusagent.session_storage.codec import Codec
@@ -48,6 +49,7 @@ GOOD = ResumeFigures(
     ),
     outage=Outage(calls=50, heard_again=50, seconds=1.5),
     writes=Writes(items=300, writes=300, idle_s=5.0),
+    stall=Stall(calls=10, well_ms=[2.0] * 99, stalled_ms=[3.0] * 99),
 )
 
 
@@ -80,7 +82,7 @@ def test_a_call_that_was_told_nothing_has_lost_everything() -> None:
 
 
 def test_good_figures_meet_every_row() -> None:
-    assert len(rows(GOOD)) == 14
+    assert len(rows(GOOD)) == 16
     assert missed() == []
     assert show_resume(GOOD)
 
@@ -111,11 +113,16 @@ def test_each_promise_can_be_broken() -> None:
     assert missed(writes=Writes(items=10, writes=11)) == ["writes per committed item"]
     writes = Writes(items=10, writes=10, idle_writes=1)
     assert missed(writes=writes) == ["writes without an item"]
+    stall = dataclasses.replace(GOOD.stall, stalled_ms=[3.0] * 90 + [22.0] * 9)
+    assert missed(stall=stall) == ["audio delayed by a store that stands still, p99"]
+    stall = dataclasses.replace(GOOD.stall, missing=1)
+    assert missed(stall=stall) == ["caller frames lost meanwhile"]
 
 
 def test_what_was_not_measured_is_not_met() -> None:
     assert "turns and function calls lost" in missed(kills=Kills())
     assert "caller frames lost, same process" in missed(returns=Returns())
+    assert missed(stall=Stall()) == ["audio delayed by a store that stands still, p99"]
     assert missed(outage=Outage(calls=50, heard_again=49)) == [
         "50 calls, one process killed, all heard"
     ]
@@ -140,6 +147,14 @@ def test_a_long_session_is_as_long_as_it_is_said_to_be_and_can_be_stored() -> No
     assert again == session
     texts = [item.text for item in session.conversation_history]
     assert len(set(texts)) > 0.8 * len(texts)  # not one line again and again
+
+
+@pytest.mark.integration
+def test_a_long_session_is_loaded_from_a_real_store_long_before_the_alarm() -> None:
+    found = asyncio.run(measure_stored(n_loads=20))
+    assert len(found.load_ms) == 20
+    assert percentile(found.load_ms, 99) < 2_000
+    assert found.compressed_bytes < STORED_BYTES < found.plain_bytes
 
 
 class _Writer:
@@ -183,6 +198,10 @@ def test_the_talking_service_knows_its_callers_and_what_it_was_told() -> None:
         result = {"toolResultInputConfiguration": {"toolUseId": stream.said[3]}}
         handler.receive(json.dumps({"event": {"contentStart": result}}).encode())
         assert stream.reached_by(time.monotonic()) == 4
+        service.speaks = True
+        async with asyncio.timeout(5):
+            while not any(b'"SPECULATIVE' in p.replace(b"\\", b"") for p in writer.sent):
+                await asyncio.get_running_loop().run_in_executor(None, int)
         handler.end_of_input()
         assert writer.ended
         for payload in writer.sent:  # nothing that the real one would not say

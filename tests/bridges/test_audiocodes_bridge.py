@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from opusagent.audio.riff import read_wav
 from opusagent.audiocodes.peer import AudioCodesPeer
 from opusagent.audiocodes.peer_events import PlayChunk
-from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
-from opusagent.call.events import Report
+from opusagent.bridges.audiocodes_bridge import TOOL_WAITS_S, AudioCodesBridge
+from opusagent.call.events import Report, ToolCall
 from opusagent.observability import Metrics
 from opusagent.recording import Recorder, Recordings
 from opusagent.recording.files import RecordedCall
+from opusagent.services.session_manager_service import SessionManagerService
+from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.transports.memory import caller_pair
 from tests.bridges.rig import EPOCH, Line, Services, carried
 from tests.call.driver import PLAN, counted
+from tests.services.faulty import FaultyStorage
 from tests.virtual_time import run
 
 RATE_HZ = 24_000
@@ -38,17 +42,18 @@ class LoopClock:
         return EPOCH + timedelta(seconds=self.monotonic())
 
 
-def new_line(services: Services, recorder: Recorder) -> Line:
+def new_line(services: Services, recorder: Recorder | None = None, **options: Any) -> Line:
     """The bridge that is served, with a phone at its end."""
     bridge_end, phone_end = caller_pair()
     reports: list[Report] = []
     bridge = AudioCodesBridge(
         platform_websocket=bridge_end,
         realtime_websocket=services,
-        session_config=replace(PLAN, record=True),
+        session_config=replace(PLAN, record=recorder is not None),
         report=reports.append,
         recorder=recorder,
         clock=LoopClock(),
+        **options,
     )
     peer = AudioCodesPeer(new_id=counted("vaic"), utcnow=LoopClock().utcnow)
     return Line(bridge, phone_end, peer, reports=reports)
@@ -126,3 +131,39 @@ def test_a_recorded_call_sounds_as_it_was_heard_on_the_phone(tmp_path: Path) -> 
     sounding = [at for at, sample in enumerate(bot) if sample]
     assert sounding[0] / RATE_HZ == pytest.approx(first_chunk_at, abs=0.01)
     assert len(sounding) / RATE_HZ == pytest.approx(kept.line.bot_audio_s, abs=0.01)
+
+
+@pytest.mark.parametrize("delay_s", [0.03, 1000.0])
+def test_a_tool_runs_once_its_call_is_stored_or_the_store_has_had_its_time(delay_s: float) -> None:
+    ran: list[tuple[float, list[str]]] = []
+
+    async def main() -> None:
+        storage = FaultyStorage(MemorySessionStorage(clock=LoopClock()))
+        sessions = SessionManagerService(storage, clock=LoopClock())
+
+        async def tool(call: ToolCall) -> dict[str, JsonValue]:
+            stored = await storage.inner.retrieve_session("c-1")
+            assert stored is not None
+            names = [entry["name"] for entry in stored["function_calls"]]
+            ran.append((asyncio.get_running_loop().time(), names))
+            return {"found": 7}
+
+        async def asks(line: Line) -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            storage.delay_s = delay_s
+            await line.talk(4.0)
+            await line.quiet(3.0)
+            storage.delay_s = 0.0
+            await line.hang_up()
+
+        await sessions.start()
+        services = Services()
+        line = new_line(services, session_storage=sessions, tool=tool)
+        await carried(line, services, asks)
+        await sessions.stop()
+        assert len(services.peers[0].record.tool_results) == 1
+
+    run(main())
+    ((_, names),) = ran
+    assert names == (["lookup"] if delay_s < TOOL_WAITS_S else [])

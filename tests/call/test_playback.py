@@ -46,6 +46,25 @@ def test_a_stall_of_this_process_is_caught_up_at_once_and_not_beyond_the_lead() 
     assert len(playback.due(T0 + 5.0)) == len(pcm(0.3))
 
 
+def test_a_block_has_begun_once_the_first_of_it_was_handed_over() -> None:
+    playback = Playback(RATE)
+    playback.begin()
+    for block in "abc":
+        playback.add(pcm(0.25), block)
+    assert playback.begun() == []
+    playback.due(T0)
+    assert playback.begun() == ["a", "b"]
+    playback.due(T0 + 0.1)
+    assert playback.begun() == []
+    playback.due(T0 + 0.3)
+    assert playback.begun() == ["c"]
+    playback.begin()
+    playback.add(pcm(0.25), "d")
+    assert playback.begun() == []
+    playback.interrupt(T0 + 0.4, flushed=True)
+    assert playback.begun() == []
+
+
 def test_what_was_heard_at_an_interruption_is_what_the_phone_had_time_to_play() -> None:
     playback = Playback(RATE)
     playback.begin()

@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from opusagent.audiocodes.peer_events import Accepted, Configured, PlayChunk, PlayStarted
+from opusagent.audiocodes.peer_events import (
+    Accepted,
+    Configured,
+    HangupRequested,
+    PlayChunk,
+    PlayStarted,
+)
 from opusagent.call.call import Phase
 from opusagent.call.events import (
     CallerAttached,
@@ -515,6 +521,61 @@ def test_a_call_that_is_let_go_finishes_what_the_bot_says(call: CallDriver) -> N
     call.assert_lawful_end()
 
 
+def test_a_goodbye_is_finished_and_the_caller_hung_up_on_before_a_call_is_let_go(
+    call: CallDriver,
+) -> None:
+    call.says("Goodbye, and thank you.", 1, 3.0)
+    call.handle(HangUp("done"))
+    call.handle(Drain(within_s=20.0))
+    call.advance(3.3)  # VoiceAI Connect may be a little behind
+    assert call.plays() == [{1: 3.0}]
+    assert call.hung_up is None
+    call.advance(0.7)
+    assert call.hung_up == "done"
+    call.handle(Drain())
+    assert call.finished == 0
+    assert len(list(call.times(HangupRequested))) == 1
+    call.phone.end("bot-disconnected", "done")
+    call.flush()
+    assert call.outcome is not None
+    assert call.outcome.by is EndedBy.BOT
+    assert call.saves[-1].status is SessionStatus.ENDED
+    call.assert_lawful_end()
+
+
+def test_a_goodbye_for_which_there_is_no_time_is_a_hang_up_all_the_same(call: CallDriver) -> None:
+    call.says("Goodbye, and thank you.", 1, 10.0)
+    call.handle(HangUp("done"))
+    call.handle(Drain())
+    assert call.hung_up == "done"
+    call.advance(3.0)
+    call.handle(Drain())
+    call.advance(2.1)  # VoiceAI Connect does not say that it did
+    assert call.outcome is not None
+    assert call.outcome.by is EndedBy.BOT
+    call.assert_lawful_end()
+
+
+@pytest.mark.parametrize("lost_first", [True, False])
+def test_whoever_was_to_be_hung_up_on_when_her_line_dropped_finds_the_conversation_ended(
+    *, lost_first: bool
+) -> None:
+    call = a_call()
+    call.says("Goodbye, and thank you.", 1, 3.0)
+    call.handle(HangUp("done"))
+    call.advance(1.0)
+    if lost_first:
+        call.lose_socket()
+        call.handle(Drain(within_s=20.0))
+    else:
+        call.handle(Drain(within_s=20.0))
+        call.lose_socket()
+    assert call.outcome is not None
+    assert call.outcome.by is EndedBy.BOT
+    assert call.saves[-1].status is SessionStatus.ENDED
+    call.assert_lawful_end()
+
+
 def test_a_bot_that_never_stops_is_let_go_when_the_time_is_up(call: CallDriver) -> None:
     call.says("An endless story.", 1, 60.0, None)
     call.handle(Drain(within_s=5.0))
@@ -881,10 +942,124 @@ def test_each_committed_item_is_saved_once_in_the_step_that_brings_it() -> None:
     assert state.function_calls[0].status == "running"
     (state,) = saves_of(call, lambda: call.tool_done(call.tools[0], {"found": 7}))
     assert state.function_calls[0].result == {"found": 7}
-    assert len(saves_of(call, lambda: call.says("It is seven.", 1, 1.0))) == 1
+    begun, ended = saves_of(call, lambda: call.says("It is seven.", 1, 1.0))
+    assert (
+        begun.conversation_history[-1].unfinished,
+        ended.conversation_history[-1].unfinished,
+    ) == (
+        True,
+        False,
+    )
     assert len(saves_of(call, lambda: call.confirms("It is seven."))) == 0
     assert len(saves_of(call, lambda: call.advance(30.0))) == 0
     assert call.said == [("input", "Look it up."), ("output", "It is seven.")]
+
+
+def three_sentences(call: CallDriver) -> None:
+    """A whole answer, faster than real time, with the model's word that it was spoken."""
+    for value, text in enumerate(SENTENCES[:2], start=1):
+        call.says(text, value, 2.0, StopReason.PARTIAL_TURN)
+    call.says(SENTENCES[2], 3, 2.0)
+    for text in SENTENCES:
+        call.confirms(text)
+
+
+SENTENCES = ("Your account is open.", "There were three payments.", "One is not booked yet.")
+
+
+def test_of_an_answer_only_what_was_handed_to_the_phone_is_stored(call: CallDriver) -> None:
+    call.hears("How is my account?")
+    before = len(call.saves)
+    three_sentences(call)
+    assert call.said[1:] == [("output", SENTENCES[0])]
+    killed = call.saves[-1]
+    call.advance(1.6)
+    assert call.said[1:] == [("output", SENTENCES[0])]
+    call.advance(0.3)  # the phone is kept 0.3 s ahead
+    assert call.said[1:] == [("output", " ".join(SENTENCES[:2]))]
+    call.advance(10.0)
+    assert call.said[1:] == [("output", " ".join(SENTENCES))]
+    assert len(call.saves) - before == len(SENTENCES)  # each is written once
+    other = call.elsewhere(killed)
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.told == [("USER", "How is my account?"), ("ASSISTANT", SENTENCES[0])]
+    assert other.live.typed == [
+        "How is my account?"
+    ]  # the rest of the answer died with its process
+    third = call.elsewhere(other.saves[-1] if other.saves else killed)
+    third.come_back()
+    third.advance(0.2)
+    assert third.live.typed == ["How is my account?"]
+
+
+def test_an_answer_that_the_phone_has_got_the_last_of_is_not_given_again(call: CallDriver) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(4.0)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == []
+    assert other.live.told[1] == ("ASSISTANT", " ".join(SENTENCES))
+
+
+def test_an_answer_that_the_caller_cut_off_is_not_given_again(call: CallDriver) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(1.0)
+    call.talk(0.5)
+    call.interrupts()
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == []
+
+
+def test_a_result_of_which_only_the_beginning_was_said_is_told_again(call: CallDriver) -> None:
+    call.hears("Look it up.")
+    call.says("One moment.", 1, 0.5)
+    call.advance(1.0)
+    call.live.ask("t-1", "lookup", {"id": 1})
+    call.deliver()
+    call.tool_done(call.tools[0], {"found": 7})
+    call.says("It is seven.", 2, 2.0, None)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    (typed,) = other.live.typed
+    assert '{"found": 7}' in typed
+
+
+def test_the_next_stream_of_the_process_is_told_what_will_still_be_played(
+    call: CallDriver,
+) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.breaks()
+    call.advance(0.5)
+    assert call.said[1:] == [("output", SENTENCES[0])]
+    assert call.live.told[1] == ("ASSISTANT", " ".join(SENTENCES))
+    call.advance(10.0)
+    assert call.said[1:] == [("output", " ".join(SENTENCES))]
+
+
+def test_what_the_bot_says_while_nobody_is_there_is_stored_once_it_is_played(
+    call: CallDriver,
+) -> None:
+    call.hears("How is my account?")
+    call.lose_socket()
+    call.says("It is open.", 1, 2.0)
+    call.confirms("It is open.")
+    call.advance(5.0)
+    assert call.said == [("input", "How is my account?")]
+    killed = call.saves[-1]
+    call.attach()
+    assert call.said[1:] == [("output", "It is open.")]
+    other = call.elsewhere(killed)
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == ["How is my account?"]  # she has had no answer
 
 
 def test_a_final_text_that_differs_from_the_plan_is_saved(call: CallDriver) -> None:

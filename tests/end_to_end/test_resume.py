@@ -23,9 +23,11 @@ import pytest
 import redis
 import uvloop
 
-from opusagent.bench.resume.measure import SAFE_S, measure_kills
+from opusagent.bench.resume.measure import SAFE_S, measure_kills, percentile
 from opusagent.bench.resume.phone import Phone, pause
+from opusagent.bench.resume.promises import STALL_MS
 from opusagent.bench.resume.stage import Bridge, Log, Stage, stage
+from opusagent.bench.resume.stall import measure_stall
 from opusagent.errors import TransportError
 from opusagent.processes import SETTINGS, Child
 from opusagent.simulators.caller import SimulatedCaller
@@ -42,6 +44,7 @@ from opusagent.simulators.valkey import LocalValkey
 from opusagent.simulators.wire import WireServer
 from opusagent.transports.websocket import WebSocketTransport, connect
 from tests.end_to_end.rig import (
+    END_S,
     KEYS,
     PLAN,
     QUICK,
@@ -55,6 +58,9 @@ from tests.end_to_end.rig import (
 )
 
 pytestmark = pytest.mark.integration
+
+STORED_S = 10.0
+"""How long a state may take to be in the store on a busy machine."""
 
 TEST_S = 150.0
 """A process takes a few seconds to start on a busy machine."""
@@ -80,7 +86,7 @@ def test_a_bot_that_is_cut_off_in_a_sentence_goes_on_with_it_and_no_frame_is_mis
         record = await line.call(
             say(),
             WaitForBotToSpeak(seconds=1.0),
-            CutSocket(resume_after_s=0.3),
+            CutSocket(resume_after_s=0.3, behind_chunk=True),
             WaitForBot(quiet_s=0.3),
             plan=plan,
         )
@@ -106,7 +112,7 @@ def test_no_frame_of_the_caller_is_lost_where_her_line_drops(*, half_open: bool)
             Pause(0.3),
         )
         assert len(record.resumed_after_s) == 1
-        assert line.numbers(1, range(100)).ok
+        assert await eventually(lambda: line.numbers(1, range(100)).ok), line.numbers(1)
         assert len(line.service.streams) == 1
         (resumed,) = line.logged("session resumed")
         assert resumed["where"] == "same process"
@@ -118,6 +124,7 @@ def test_a_caller_who_does_not_come_back_leaves_no_stream_behind() -> None:
     async def main(line: Line) -> None:
         await line.call(say(), WaitForBot(quiet_s=0.1), CutSocket(resume_after_s=None))
         assert await eventually(lambda: not line.service.open_streams, 6.0)
+        assert await eventually(lambda: bool(line.logged("call ended")), END_S)
         (ended,) = line.logged("call ended")
         assert ended["by"] == "socket"
 
@@ -154,9 +161,19 @@ class Pair:
     def stored(self, conversation_id: str) -> dict[str, Any]:
         with redis.Redis(port=self.valkey.port) as client:
             raw = client.hget(f"opusagent:session:{conversation_id}", "doc")
+        if raw is None:
+            raise LookupError(conversation_id)
         assert isinstance(raw, bytes)
         found: dict[str, Any] = json.loads(raw)
         return found
+
+    def texts(self, conversation_id: str) -> list[str]:
+        """What is stored of the conversation, without an answer of which there is more to come."""
+        try:
+            items = self.stored(conversation_id)["conversation_history"]
+        except LookupError:
+            return []
+        return [item["text"] for item in items if not item["unfinished"]]
 
 
 @asynccontextmanager
@@ -210,18 +227,14 @@ def test_a_conversation_goes_on_though_its_process_was_killed(tmp_path: Path) ->
                         WaitForBot(quiet_s=0.3),
                         say(),
                         WaitForBot(quiet_s=0.3),
-                        Pause(0.5),
+                        Pause(5.0),  # she is quiet until long after the kill
                         say(),
                         WaitForBot(quiet_s=0.3),
                     ]
                 )
             )
-            first = pair.service.streams
-            assert await eventually(
-                lambda: bool(first and first[0].record and len(first[0].record.said) >= 2), 20.0
-            )
-            assert await eventually(lambda: not caller.record.in_vain, 1.0)
-            await pause(0.4)
+            before = ["Yes.", "My name is Ann.", "Yes."]
+            assert await eventually(lambda: pair.texts("c-1") == before, 20.0)
             await pair.kill()
             record: CallRecord = await calling
             assert record.violations == []
@@ -247,11 +260,10 @@ def test_a_conversation_goes_on_though_its_process_was_killed(tmp_path: Path) ->
             assert old.prompt is not None
             assert new.prompt.audio_output_configuration == old.prompt.audio_output_configuration
             assert [heard.value for heard in new.heard] == ["What is my name?"]
-            assert await eventually(lambda: pair.stored("c-1")["status"] == "ended")
-            stored = pair.stored("c-1")
-            texts = [item["text"] for item in stored["conversation_history"]]
-            assert texts == ["Yes.", "My name is Ann.", "Yes.", "What is my name?", "Yes."]
-            assert stored["resumed_count"] == 1
+            after = [*before, "What is my name?", "Yes."]
+            assert await eventually(lambda: pair.texts("c-1") == after, 10.0), pair.texts("c-1")
+            assert await eventually(lambda: pair.stored("c-1")["status"] == "ended", 10.0)
+            assert pair.stored("c-1")["resumed_count"] == 1
 
     on_the_wires(main())
 
@@ -267,6 +279,27 @@ def lost_items(played: Stage, phones: list[Phone], until: float) -> list[str]:
         due = [i for i in played.service.items_of(phone.number) if i.sent_at <= until - SAFE_S]
         missing += [item.token for item in due if item.token not in last.told]
     return missing
+
+
+def all_stored(played: Stage, phones: list[Phone]) -> bool:
+    """Whether all that was said in these calls is in their sessions."""
+    with redis.Redis(port=played.store.port) as client:
+        for phone in phones:
+            stored = client.hget(_key(phone), "doc") or b""
+            assert isinstance(stored, bytes)
+            items = played.service.items_of(phone.number)
+            if not all(item.token.encode() in stored for item in items):
+                return False
+    return True
+
+
+async def readiness(bridge: Bridge, status: int) -> bool:
+    """Whether `/readyz` comes to say this in time."""
+    for _ in range(200):
+        if (await bridge.get("/readyz"))[0] == status:
+            return True
+        await pause(0.1)
+    return False
 
 
 def assert_well(phones: list[Phone]) -> None:
@@ -305,7 +338,7 @@ def test_at_a_signal_twenty_calls_are_taken_up_by_another_process() -> None:
             phones = [await played.call(frame_ms=160) for _ in range(20)]
             await played.add()
             played.service.talks = False
-            await pause(0.5)
+            assert await eventually(lambda: all_stored(played, phones), STORED_S)
             until = max(item.sent_at for item in played.service.items) + 2 * SAFE_S
             assert await played.let_go(old) == 0
             for phone in phones:
@@ -339,7 +372,7 @@ def test_three_processes_are_replaced_one_after_the_other_under_twenty_calls() -
                 for phone in moving:
                     await played.service.until_heard(phone.number, before[phone.number] + 1)
             played.service.talks = False
-            await pause(0.5)
+            await pause(0.5)  # what is on its way to a process that lets go is told by nobody
             assert_well(phones)
             # The last stream of each call knows every item: it was told it, or said it.
             for phone in phones:
@@ -370,22 +403,29 @@ def test_a_store_that_stands_still_is_not_heard_and_gets_the_state_when_it_is_ba
             await pause(0.5)
             os.kill(played.store.pid, signal.SIGSTOP)
             try:
-                await pause(8.0)
-                status, reasons = await bridge.get("/readyz")
-                assert status == 503
-                assert "session store" in reasons
+                assert await readiness(bridge, 503)
+                assert "session store" in (await bridge.get("/readyz"))[1]
             finally:
                 os.kill(played.store.pid, signal.SIGCONT)
             (stream,) = played.service.streams_of(phone.number)
-            assert len(stream.frames) >= phone.sent - 10  # all but what is on its way
+            sent = phone.sent
+            assert await eventually(lambda: len(stream.frames) >= sent)
             assert stream.frames == sorted(set(stream.frames))
             played.service.talks = False
-            await pause(7.0)
-            assert (await bridge.get("/readyz"))[0] == 200
-            known = _texts_of(played, phone)
-            assert all(item.token in known for item in played.service.items)
-            assert played.service.items[-1].token in known
+            assert await readiness(bridge, 200)
+            assert await eventually(lambda: all_stored(played, [phone]), STORED_S)
             await phone.hang_up()
+
+    on_the_wires(main())
+
+
+def test_a_store_that_stands_still_delays_no_frame_of_the_callers() -> None:
+    async def main() -> None:
+        found = await measure_stall(n_calls=4, seconds=2.0)
+        assert len(found.stalled_ms) > 300
+        assert found.missing == 0
+        # The middle ones: on a busy machine the slowest say nothing about the store.
+        assert percentile(found.stalled_ms, 50) - percentile(found.well_ms, 50) < STALL_MS
 
     on_the_wires(main())
 
@@ -398,11 +438,10 @@ def test_a_record_that_was_damaged_under_a_call_is_whole_again_after_its_next_it
             await pause(0.3)
             with redis.Redis(port=played.store.port) as client:
                 client.hset(_key(phone), "doc", b'{"conversation_id": "tor')
-            await pause(0.5)
+            n_items = len(played.service.items)
+            assert await eventually(lambda: len(played.service.items) > n_items)
             played.service.talks = False
-            await pause(0.2)
-            known = _texts_of(played, phone)
-            assert all(item.token in known for item in played.service.items)
+            assert await eventually(lambda: all_stored(played, [phone]), STORED_S)
             await phone.hang_up()
 
     on_the_wires(main())
@@ -416,7 +455,7 @@ def test_a_store_that_is_gone_ends_no_call_and_a_damaged_record_is_refused_in_wo
             await played.add()
             played.prefer(doomed)
             played.service.talks = False
-            await pause(0.5)
+            assert await eventually(lambda: all_stored(played, [phone]), STORED_S)
             os.kill(doomed.child.pid, signal.SIGSTOP)  # so that it does not mend the record
             with redis.Redis(port=played.store.port) as client:
                 client.hset(_key(phone), "doc", b"torn")
@@ -431,11 +470,3 @@ def test_a_store_that_is_gone_ends_no_call_and_a_damaged_record_is_refused_in_wo
 
 def _key(phone: Phone) -> str:
     return f"opusagent:session:{phone.conversation_id}"
-
-
-def _texts_of(played: Stage, phone: Phone) -> str:
-    """The stored session, as it is."""
-    with redis.Redis(port=played.store.port) as client:
-        raw = client.hget(_key(phone), "doc")
-    assert isinstance(raw, bytes)
-    return raw.decode()

@@ -18,6 +18,7 @@ _STREAM = "sonic/test_stream.py::"
 _HANDSHAKE = "end_to_end/test_handshake.py::"
 _RESUME = "call/test_resume.py::"
 _SERVER = "test_server_resume.py::"
+_BENCH = "bench/test_resume.py::"
 
 _BEDROCK_SESSIONS = (
     "Bedrock's session API is not used: it cannot claim a conversation for one process, and a write "
@@ -225,8 +226,10 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
             _SAVER + "test_put_never_waits_and_the_newest_of_several_wins",
             "test_server.py::test_a_store_that_is_down_makes_the_bridge_unready_unless_that_is_tolerated",
             _SERVER + "test_while_the_store_is_down_calls_run_on_at_a_signal",
+            _SERVER + "test_a_store_that_stands_still_delays_no_audio",
+            "end_to_end/test_resume.py::test_a_store_that_stands_still_delays_no_frame_of_the_callers",
+            _BENCH + "test_each_promise_can_be_broken",
         ),
-        pending=True,
     ),
     "E28": Promise(
         says="Any pod can go on with any conversation.",
@@ -257,9 +260,10 @@ RECOVERY_GUIDE: Final[dict[str, Promise]] = {
         tests=(
             _ALERTS + "test_the_thresholds_are_those_of_the_recovery_guide",
             _ALERTS + "test_every_metric_in_a_rule_is_one_of_ours",
-            _SERVICE + "test_a_conversation_is_taken_up_by_another_process_with_all_that_was_said",
+            _SERVER + "test_the_new_stream_is_told_the_conversation_before_it_hears_anything",
+            _BENCH + "test_a_long_session_is_loaded_from_a_real_store_long_before_the_alarm",
+            _BENCH + "test_each_promise_can_be_broken",
         ),
-        pending=True,
     ),
     "E32": Promise(
         says="The rate of writes that succeed is measured; under 95 % somebody is called.",

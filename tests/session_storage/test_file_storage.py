@@ -93,6 +93,47 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_counted(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
+def test_a_sealed_session_that_was_damaged_is_set_aside_like_any_other(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = FileSessionStorage(tmp_path, codec=Codec(keys=[bytes(32)]))
+        await storage.store_session("c", {"owner_epoch": 4})
+        content = json.loads((tmp_path / "c.json").read_text())
+        content["sealed"] = content["sealed"][:-8] + "AAAAAAA="
+        (tmp_path / "c.json").write_text(json.dumps(content))
+        with pytest.raises(SessionUnreadable) as caught:
+            await storage.retrieve_session("c")
+        assert (caught.value.damaged, caught.value.owner_epoch) == (True, 4)
+        assert files(tmp_path) == ["c.json.corrupt"]
+        assert storage.get_stats()["corrupt"] == 1
+        await storage.store_session("d", {})
+        other = FileSessionStorage(tmp_path, codec=Codec(keys=[b"x" * 32]))
+        with pytest.raises(SessionUnreadable, match="SESSION_ENCRYPTION_KEYS"):
+            await other.retrieve_session("d")
+        assert files(tmp_path) == ["c.json.corrupt", "d.json"]  # it is sound, for who has the key
+
+    asyncio.run(scenario())
+
+
+def test_sessions_beyond_the_bound_make_way_ended_ones_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = FileSessionStorage(tmp_path, max_sessions=20)
+        for number in range(20):
+            status = "ended" if number in (7, 8) else "active"
+            at = f"2026-01-01T00:00:{number:02}Z"
+            await storage.store_session(f"c{number:02}", {"last_activity": at, "status": status})
+        assert len(await storage.list_active_sessions()) == 20
+        for number in range(20, 22):
+            at = f"2026-01-01T00:00:{number:02}Z"
+            await storage.store_session(f"c{number:02}", {"last_activity": at})
+        names = await storage.list_active_sessions()
+        assert len(names) <= 20
+        assert not {"c07", "c08"} & set(names)
+        assert "c21" in names
+        assert storage.get_stats()["evicted"] == 22 - len(names)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("junk", [b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000])
 def test_junk_stops_neither_listing_nor_cleaning(tmp_path: Path, junk: bytes) -> None:
     async def scenario() -> None:

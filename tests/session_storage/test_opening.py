@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import subprocess
 import sys
@@ -25,11 +26,24 @@ def test_a_directory_means_files_and_a_url_means_redis(tmp_path: Path) -> None:
     files = StorageSettings(session_store_dir=tmp_path)
     assert files.outlives_us
     assert open_storage(files).get_stats()["storage_type"] == "file"
+    assert _kept(StorageSettings(session_store_dir=tmp_path / "few", max_sessions=2)) == 2
     both = StorageSettings(session_store_dir=tmp_path, redis_url="redis://:pw@h:1", redis_db=2)
     assert both.outlives_us
     stats = open_storage(both).get_stats()
     assert stats["storage_type"] == "redis"
     assert stats["url"] == "redis://h:1/2"
+
+
+def _kept(settings: StorageSettings) -> int:
+    """Of five sessions."""
+
+    async def scenario() -> int:
+        storage = open_storage(settings)
+        for number in range(5):
+            await storage.store_session(f"c{number}", {})
+        return len(await storage.list_active_sessions())
+
+    return asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

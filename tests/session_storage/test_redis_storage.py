@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from opusagent.errors import SessionUnreadable, StorageUnavailable
 from opusagent.session_storage import Hold
@@ -467,6 +468,39 @@ async def test_a_cluster_that_is_looked_at_again_under_load_answers_everybody(
                 assert await storage.retrieve_session(f"c{number}") == {"turn": 59}
 
 
+@pytest.mark.filterwarnings("ignore:Unclosed ClusterNode:ResourceWarning")
+@running
+async def test_a_failover_in_a_cluster_is_survived(tmp_path: Path) -> None:
+    silent_ms = 1_000
+    with (
+        valkey.cluster(tmp_path, 3, timeout_ms=silent_ms) as servers,
+        valkey.replica_of(tmp_path, servers[0], timeout_ms=silent_ms) as replica,
+    ):
+        url = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+        async with opened(f"redis+cluster://{url}") as storage:
+            data: dict[str, Any] = {"last_activity": "2026-01-01T00:00:00Z", "owner_epoch": 0}
+            names = [f"c{number}" for number in range(30)]
+            for name in names:
+                assert await storage.store_session(name, data)
+                assert await storage.claim_session(name, "me")
+            with servers[0].client() as client, replica.client() as copy:
+                theirs = client.dbsize()
+                assert theirs > 3
+                valkey.wait_until(lambda: copy.dbsize() == theirs, "a copy")
+            servers[0].pause()  # hangs: every connection stays open
+            for name in names:
+                await works_again(functools.partial(storage.retrieve_session, name))
+                found = await storage.retrieve_session(name)
+                assert found is not None
+                assert (found["owner"], found["owner_epoch"]) == ("me", 1)
+                assert not await storage.store_session(name, data)  # the fence stands
+                assert await storage.store_session(name, data | {"owner_epoch": 1})
+            with replica.client() as client:
+                assert client.info("replication")["role"] == "master"
+            assert len(await storage.list_active_sessions()) == len(names)
+    gc.collect()  # redis-py drops the nodes of a look-up that was cancelled without closing them
+
+
 @running
 async def test_a_bound_counts_the_sessions_of_every_node(tmp_path: Path) -> None:
     with valkey.cluster(tmp_path) as servers:
@@ -511,3 +545,24 @@ async def test_tls_is_spoken_to_sentinels_too(tmp_path: Path) -> None:
             async with opened(url) as storage:
                 # It learns of the primary, and fails there: that one speaks no TLS.
                 assert "No master" not in await fails_soon(storage.retrieve_session("c"))
+
+
+@running
+async def test_tls_leads_by_way_of_a_sentinel_to_its_primary(
+    server: valkey.Valkey, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    async with contextlib.AsyncExitStack() as stack:
+        # The wheel's Sentinel speaks no TLS to the port that it names; we do.
+        primary = tls_front(server.port, tmp_path, authority=authority, also_plain=True)
+        primary_port, _ = await stack.enter_async_context(primary)
+        watcher = stack.enter_context(valkey.sentinel_of(tmp_path, primary_port))
+        front = tls_front(watcher.port, tmp_path, authority=authority)
+        port, ca_file = await stack.enter_async_context(front)
+        url = f"rediss+sentinel://127.0.0.1:{port}/calls"
+        async with opened(f"{url}?ssl_ca_certs={ca_file}") as storage:
+            await works_again(lambda: storage.store_session("c", {"n": 1}))
+            assert await storage.retrieve_session("c") == {"n": 1}
+        async with opened(url) as storage:  # whose certificate nobody vouches for
+            words = await fails_soon(storage.retrieve_session("c"))
+            assert words == "MasterNotFoundError: No master found for 'calls'"

@@ -106,18 +106,19 @@ def running(folder: Path, *settings: str) -> Iterator[Valkey]:
         server.stop()
 
 
+def cluster_node(folder: Path, timeout_ms: int) -> Valkey:
+    return Valkey(
+        folder,
+        "cluster-enabled yes",
+        f"cluster-node-timeout {timeout_ms}",
+        f"cluster-port {free_port()}",
+    )
+
+
 @contextlib.contextmanager
-def cluster(folder: Path, nodes: int = 2) -> Iterator[list[Valkey]]:
-    """Primaries that share the slots."""
-    servers = [
-        Valkey(
-            folder,
-            "cluster-enabled yes",
-            "cluster-node-timeout 15000",
-            f"cluster-port {free_port()}",
-        )
-        for _ in range(nodes)
-    ]
+def cluster(folder: Path, nodes: int = 2, *, timeout_ms: int = 15_000) -> Iterator[list[Valkey]]:
+    """Primaries that share the slots. A node that is silent for `timeout_ms` is taken for dead."""
+    servers = [cluster_node(folder, timeout_ms) for _ in range(nodes)]
     try:
         for server in servers:
             server.start()
@@ -145,6 +146,43 @@ def cluster(folder: Path, nodes: int = 2) -> Iterator[list[Valkey]]:
     finally:
         for server in servers:
             server.stop()
+
+
+@contextlib.contextmanager
+def replica_of(folder: Path, primary: Valkey, *, timeout_ms: int) -> Iterator[Valkey]:
+    """One more node of a cluster, which takes the place of this primary when that is dead."""
+    server = cluster_node(folder, timeout_ms)
+    try:
+        server.start()
+        with server.client() as client, primary.client() as of_primary:
+            bus = int(primary._settings[2].split()[1])
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", primary.port, bus)
+            name = of_primary.execute_command("CLUSTER", "MYID")
+
+            def knows_all() -> bool:
+                info = client.execute_command("CLUSTER", "INFO")
+                return b"cluster_state:ok" in info and name in client.execute_command(
+                    "CLUSTER", "NODES"
+                )
+
+            wait_until(knows_all, "a node that knows its cluster")
+            client.execute_command("CLUSTER", "REPLICATE", name)
+            wait_until(
+                lambda: client.info("replication").get("master_link_status") == "up", "a replica"
+            )
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def sentinel_of(folder: Path, port: int) -> Iterator[Valkey]:
+    """A Sentinel that calls the server at this port, which has no replica, `calls`."""
+    watcher = Valkey(folder, sentinel=f"sentinel monitor calls 127.0.0.1 {port} 1")
+    try:
+        yield watcher.start()
+    finally:
+        watcher.stop()
 
 
 @contextlib.contextmanager

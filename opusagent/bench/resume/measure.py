@@ -264,7 +264,8 @@ class Writes:
     """Writes of sessions, by the bridge's own count.
 
     Attributes:
-        items: Turns and function calls that were committed, and calls that began, were accepted or ended.
+        items: Turns, sentences that were played, and function calls; and calls that began, were accepted
+            or ended.
         writes: Of whole sessions.
         idle_s: For so long nothing was said.
         idle_writes: Meanwhile.
@@ -284,6 +285,7 @@ async def measure_writes(n_calls: int = 5, talk_s: float = 5.0, idle_s: float = 
     saves = 'session_saves_total{outcome="ok"}'
     async with stage() as played:
         bridge = await played.add()
+        played.service.speaks = True
         phones = [await played.call() for _ in range(n_calls)]
         await pause(talk_s)
         played.service.talks = False

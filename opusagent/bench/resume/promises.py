@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from opusagent.bench.resume.measure import Kills, Moves, Outage, Returns, Writes, percentile
+from opusagent.bench.resume.stall import Stall
 from opusagent.bench.resume.stored import Stored
 
 __all__ = ["ResumeFigures", "Row", "rows"]
@@ -15,6 +16,7 @@ THERE_MS: Final = 50.0
 HEARD_MS: Final = 100.0
 LOAD_MS: Final = 20.0
 OUTAGE_S: Final = 3.0
+STALL_MS: Final = 20.0
 STORED_BYTES: Final = 10_000
 
 
@@ -28,6 +30,7 @@ class ResumeFigures:
     stored: Stored
     outage: Outage
     writes: Writes
+    stall: Stall
 
     def as_json(self) -> dict[str, Any]:
         """The figures and the verdicts, ready for JSON; lists of times are told by their percentiles."""
@@ -57,6 +60,8 @@ def rows(found: ResumeFigures) -> list[Row]:
     kills, back, moves = found.kills, found.returns, found.moves
     stored, outage, writes = found.stored, found.outage, found.writes
     refused = len(kills.refused) + len(moves.refused) + len(outage.refused)
+    stall = found.stall
+    delay_ms = round(percentile(stall.stalled_ms, 99) - percentile(stall.well_ms, 99), 2)
     per_item = round(writes.writes / writes.items, 2) if writes.items else float("nan")
     return [
         Row(
@@ -120,6 +125,14 @@ def rows(found: ResumeFigures) -> list[Row]:
             inclusive=True,
             of=f"{writes.idle_s:g} s of silence",
         ),
+        Row(
+            "audio delayed by a store that stands still, p99",
+            delay_ms,
+            STALL_MS,
+            "ms",
+            of=f"{len(stall.stalled_ms)} frames, {stall.calls} calls",
+        ),
+        Row("caller frames lost meanwhile", stall.missing, 0, inclusive=True),
     ]
 
 

@@ -12,6 +12,7 @@ from opusagent.bench.resume.measure import (
     measure_writes,
 )
 from opusagent.bench.resume.promises import ResumeFigures
+from opusagent.bench.resume.stall import measure_stall
 from opusagent.bench.resume.stored import measure_stored
 
 __all__ = ["run_resume"]
@@ -32,10 +33,18 @@ async def run_resume(*, n_kills: int, progress: Callable[[str], None]) -> Resume
     moves = await measure_moves()
     progress("writes ...")
     writes = await measure_writes()
+    progress("a store that stands still ...")
+    stall = await measure_stall()
     progress("50 calls, and one of two processes killed ...")
     outage = await measure_outage()
     progress(f"{n_kills} kills at random moments ...")
     kills = await measure_kills(n_kills, progress=progress)
     return ResumeFigures(
-        kills=kills, returns=returns, moves=moves, stored=stored, outage=outage, writes=writes
+        kills=kills,
+        returns=returns,
+        moves=moves,
+        stored=stored,
+        outage=outage,
+        writes=writes,
+        stall=stall,
     )

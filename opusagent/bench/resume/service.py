@@ -12,7 +12,7 @@ from binascii import a2b_base64
 from dataclasses import dataclass, field
 from typing import Final
 
-from opusagent.bench.stamps import stamps
+from opusagent.bench.stamps import Arrivals, stamps
 from opusagent.models.session_state import Role
 from opusagent.simulators.wire import (
     ConnectionFault,
@@ -26,6 +26,9 @@ from opusagent.sonic.peer_writer import PeerWriter
 from opusagent.sonic.reader import Stage, StopReason
 
 __all__ = ["Item", "TalkingService", "TalkingStream"]
+
+SENTENCE_BYTES: Final = 24_000 * 2 // 20
+"""50 ms of 16-bit sound at 24 kHz: a talkative model is no faster than real time."""
 
 _TOKEN: Final = re.compile(r"\bi\d+x\b")
 
@@ -77,17 +80,21 @@ class TalkingService:
 
     Attributes:
         talks: Whether items are told. What was told stays.
+        speaks: Whether some of them are sentences with sound, and not only words.
         pause_s: Between two items of a call, at least and at most.
         items: All of them.
         streams: All of them, in order.
+        arrivals: How old the callers' frames are when they come, over all calls.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
         """`seed` is of the moments and kinds of the items."""
         self.talks = True
+        self.speaks = False
         self.pause_s = (0.02, 0.15)
         self.items: list[Item] = []
         self.streams: list[TalkingStream] = []
+        self.arrivals = Arrivals()
         self.random = random.Random(seed)  # noqa: S311 - not for secrets
         self._tokens = itertools.count(1)
         self._changed = asyncio.Event()
@@ -175,6 +182,7 @@ class _Handler:
             self._timer.cancel()
 
     def _hear(self, pcm: bytes) -> None:
+        self._service.arrivals.add(pcm, time.monotonic_ns())
         found = list(stamps(pcm))
         self._stream.frames += [number for _, number, _ in found]
         if found and self._stream.call is None:
@@ -182,6 +190,14 @@ class _Handler:
             self._stream.heard_at = time.monotonic()
             self._service.heard()
             self._talk_later()
+
+    def _speak(self, sentence: str) -> None:
+        """Announce a sentence, speak it, and say that it was spoken."""
+        self._says.text(Role.ASSISTANT, Stage.SPECULATIVE, [sentence], StopReason.PARTIAL_TURN)
+        self._says.start_audio()
+        self._says.audio(bytes(SENTENCE_BYTES))
+        self._says.end_audio(StopReason.END_TURN)
+        self._says.text(Role.ASSISTANT, Stage.FINAL, [sentence], StopReason.END_TURN)
 
     def _talk_later(self) -> None:
         pause_s = self._service.random.uniform(*self._service.pause_s)
@@ -192,11 +208,13 @@ class _Handler:
         if not self._service.talks or self._stream.call is None:
             return
         token = self._service.new_token()
-        match self._service.random.randrange(3):
+        match self._service.random.randrange(4 if self._service.speaks else 3):
             case 0:
                 self._says.text(Role.USER, Stage.FINAL, [token], StopReason.PARTIAL_TURN)
             case 1:
                 self._says.text(Role.ASSISTANT, Stage.FINAL, [token], StopReason.PARTIAL_TURN)
+            case 3:
+                self._speak(token)
             case _:
                 self._says.tools([(token, ToolAsk("look_up", {"token": token}))])
         self._stream.said.append(token)
