@@ -263,7 +263,7 @@ class Conversation:
     def _is_busy(self, now: float) -> bool:
         """Whether it is not for the caller to speak."""
         waits = self._tools.running or self.telephone.pending or self._keypad.pending
-        owes = self.model.live is None or self.model.owes or self._greeting.pending
+        owes = self.model.live is None or bool(self.model.debts.texts) or self._greeting.pending
         return waits or owes or self._bot.generating(now) or not self._phone.connected
 
     def _give_caller_up(self, silence: Section, now: float) -> None:
@@ -371,12 +371,12 @@ class Conversation:
         return Moment(
             quiet_from=quiet_from,
             owed=(
-                self.model.owes
+                bool(self.model.debts.texts)
                 or self._tools.running
                 or self._greeting.pending
                 or self._keypad.pending
             ),
-            unanswered=self.model.unanswered_speech,
+            unanswered=self.model.debts.unanswered_speech,
             interrupted=self._interrupted,
         )
 
@@ -412,11 +412,11 @@ class Conversation:
     def _have_it_finished(self, leg: Leg, now: float) -> None:
         """A stream ends in the middle of an answer: another one says the rest, unless the caller has the word."""
         sentence = self._bot.broken_off(leg, now)
-        if sentence is None or self._phone.caller_speaks or self.model.unanswered_speech:
+        if sentence is None or self._phone.caller_speaks or self.model.debts.unanswered_speech:
             return
         text = BROKE_OFF.format(sentence)
         if leg.role is LegRole.LIVE:
-            self.model.ask_next(text)
+            self.model.debts.ask_next(text)
         else:
             self.model.type_text(text, now)
 
@@ -449,10 +449,10 @@ class Conversation:
             case sonic.BotSpeechStarted():
                 self.model.bot_started(now)
             case sonic.BotSpeechEnded(stop_reason=stop_reason):
-                self.model.bot_ended(answer=stop_reason is StopReason.END_TURN)
+                self.model.debts.sentence_ended(answer=stop_reason is StopReason.END_TURN)
             case sonic.Interrupted():
                 self._interrupted = True
-                self.model.bot_ended(answer=False)
+                self.model.debts.sentence_ended(answer=False)
                 self._barge_in("model", now, noticed=True)
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
                 self._caller_understood(leg, text, now)
@@ -461,14 +461,14 @@ class Conversation:
                 self.changed |= self._greeting.pending  # saved at once: nobody is greeted twice
                 self._greeting.done()
                 self._interrupted = False
-                self.model.answered()
+                self.model.debts.answered(leg)
             case Came.MORE:
                 self._interrupted = False
-                self.model.went_on(now)
+                self.model.debts.answer_goes_on(now)
             case Came.END:
                 self.changed = True
         if isinstance(event, sonic.BotAudio):
-            self.model.bot_goes_on(max(now, self._phone.silent_from))
+            self.model.debts.sentence_goes_on(max(now, self._phone.silent_from))
         self._tool_event(leg, event, now)
 
     def late_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
@@ -500,7 +500,7 @@ class Conversation:
         self._silence.begin(now)
         self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
         answering = self._bot.speaking(now) or self._phone.audible(now)
-        self.model.note_caller_text(text, now, answering=answering)
+        self.model.debts.caller_understood(text, now, live=leg, answering=answering)
         self._phone.understood(text)
         self.changed = True
 

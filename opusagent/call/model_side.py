@@ -15,11 +15,13 @@ from pydantic import JsonValue
 
 from opusagent.call.briefing import Briefing
 from opusagent.call.continuation import Decision, Moment
+from opusagent.call.debts import Debts
 from opusagent.call.events import CloseReason, Effect, Report, StreamId, StreamLost, ToolCall
 from opusagent.call.handover import Handover
 from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
 from opusagent.call.recovery import COMFORT_AFTER_S, GIVE_UP_AFTER_S, HEAD_TIMEOUT_S, Recovery
+from opusagent.call.stream_reports import lost_report, switch_report
 from opusagent.call.timers import Timers
 from opusagent.call.uplink import Uplink
 from opusagent.call.watchdog import Watchdog
@@ -28,11 +30,6 @@ from opusagent.sonic.failures import Failure, Remedy, classify
 from opusagent.sonic.stream import SonicConfig
 
 __all__ = ["GaveUp", "ModelSide"]
-
-
-LATENCY_S = 1.0
-"""What the bot goes on to say sooner after it was given a text is about something else still: answers to
-typed text began after 0.6 s to 1.3 s (field measurement)."""
 
 
 class Deadline(enum.Enum):
@@ -90,9 +87,8 @@ class ModelSide:
         self._briefing = Briefing(plan, context)
         self._uplink = Uplink(self._rate, plan.audio_buffer_s, self._legs, out=out)
         self._watchdog = Watchdog(plan.deaf_after_s)
-        self._owed_at: float | None = None  # when the newest text was given
-        self._asked_next: str | None = None
-        self._sentence_at = 0.0  # when the bot began its newest sentence
+        self.debts = Debts(self._uplink.ring, self._briefing, self._watchdog)
+        """What the model was given and has not answered."""
         self._unheard_from: float | None = None  # since when no stream hears her
         self.wants_comfort = False
         """Whether the caller has waited for a stream so long that she should hear something."""
@@ -136,12 +132,11 @@ class ModelSide:
             overdue = failure.code == "DrainTimeout"
             self._handover.drained(CloseReason.REPLACED if overdue else CloseReason.LOST)
             return None
-        self._report_lost(leg, failure, now)
+        self._out.append(lost_report(leg, failure, now))
         self._leave(leg, CloseReason.NO_HEAD if failure.code == "NoHead" else CloseReason.LOST, now)
         self._failure = failure
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
-            self._uplink.ring.commit_all()
-            self._briefing.answered()
+            self.debts.given_up()
         lived_s = None if leg.live_at is None else now - leg.live_at
         delay_s = self._recovery.after(failure, lived_s=lived_s, had_history=leg.had_history)
         if (standby := self._standby_to_use(now)) is not None:
@@ -220,9 +215,9 @@ class ModelSide:
         assert new is not None
         assert old.live_at is not None
         self._recovery.lived(now - old.live_at)
-        old.late_turns = old.untold if self.unanswered_speech else ALL
+        old.late_turns = old.untold if self.debts.unanswered_speech else ALL
         figures = self._go_live(new, now)
-        self._report_switch(old, new, cause, figures, now)
+        self._out.append(switch_report(old, new, cause, figures, now))
         if drain:
             self._handover.drain(old, now)
         else:
@@ -260,16 +255,6 @@ class ModelSide:
         """The stream that hears the caller, if there is one."""
         leg = self._current
         return leg if leg is not None and leg.role is LegRole.LIVE else None
-
-    @property
-    def owes(self) -> bool:
-        """Whether the model was given a text that it has not answered."""
-        return bool(self._briefing.owed)
-
-    @property
-    def unanswered_speech(self) -> bool:
-        """Whether the caller has said something that has neither text nor answer."""
-        return self._uplink.ring.has_unanswered_speech
 
     def unanswered_audio(self) -> bytes:
         """What the caller has said that has neither text nor answer; 16-bit PCM at the stream's rate."""
@@ -310,7 +295,7 @@ class ModelSide:
             now: The present, in monotonic seconds.
             is_turn: Whether the transcript has it as the caller's newest turn.
         """
-        self._owe(text, now, is_turn=is_turn)
+        self.debts.owe(text, now, is_turn=is_turn, live=self.live is not None)
         if self.live is not None:
             self._legs.type(self.live, text)
 
@@ -319,10 +304,6 @@ class ModelSide:
         if self.live is not None:
             self._uplink.prime(self.live, now)
             self._legs.type(self.live, text)
-
-    def ask_next(self, text: str) -> None:
-        """Have the next stream asked for something, unless the caller has taken the word by then."""
-        self._asked_next = text
 
     def tool_result(
         self, call: ToolCall, result: dict[str, JsonValue], as_data: str, now: float
@@ -334,7 +315,9 @@ class ModelSide:
             return
         leg.wire.tool_result(call.tool_use_id, result)
         self._legs.flush(leg)
-        self._owe(as_data, now, is_turn=False)  # in case it breaks before the answer
+        self.debts.owe(
+            as_data, now, is_turn=False, live=True
+        )  # in case it breaks before the answer
 
     # What comes from the model
 
@@ -343,52 +326,10 @@ class ModelSide:
         if leg is self._current:
             self._watchdog.model_shows_life(now)
 
-    def note_caller_text(self, text: str, now: float, *, answering: bool) -> None:
-        """The model has understood this and owes an answer; its audio is done with.
-
-        Args:
-            text: What the caller said.
-            now: The present, in monotonic seconds.
-            answering: Whether the bot is speaking, perhaps in answer to this: its text may come late.
-        """
-        awaited = self.unanswered_speech or self._briefing.owed_turns
-        if self.live is not None:
-            self.live.untold = False
-        self._uplink.ring.commit()
-        if awaited or not answering:
-            self._owe(text.strip(), now, is_turn=True)
-
     def bot_started(self, now: float) -> None:
         """The bot begins a sentence."""
-        self._sentence_at = now
         self._handover.bot_started()
-        self._watchdog.sentence_began(now)
-
-    def bot_goes_on(self, until: float) -> None:
-        """More of its sentence has come; with it the phone has something to play until then."""
-        self._watchdog.sentence_goes_on(until)
-
-    def bot_ended(self, *, answer: bool) -> None:
-        """The bot ends a sentence, and perhaps its answer with it."""
-        self._watchdog.sentence_ended()
-        if answer and self._owed_at is not None and self._sentence_at > self._owed_at:
-            self._briefing.data_used()
-
-    def went_on(self, now: float) -> None:
-        """The bot goes on with an answer: that may be about what it was given, but not just now."""
-        if self._owed_at is not None and now - self._owed_at >= LATENCY_S:
-            self._owed_at = None
-            self._briefing.answered()
-            self._watchdog.answered()
-
-    def answered(self) -> None:
-        """The bot speaks or acts: nothing that was said or typed before is owed an answer."""
-        if self.live is not None:
-            self.live.untold |= self.unanswered_speech
-        self._uplink.ring.commit()
-        self._owed_at = None
-        self._briefing.answered()
-        self._watchdog.answered()
+        self.debts.sentence_began(now)
 
     # Within
 
@@ -425,7 +366,7 @@ class ModelSide:
             self._await_head(standby, now)
         else:
             figures = self._go_live(standby, now)
-            self._report_switch(old, standby, "lost", figures, now)
+            self._out.append(switch_report(old, standby, "lost", figures, now))
 
     def _leave(self, leg: Leg, reason: CloseReason, now: float) -> None:
         """The live stream, or the one that should become it, is no more."""
@@ -450,10 +391,7 @@ class ModelSide:
         leg.live_at = now
         self._current = leg
         self._timers.clear(Deadline.HEAD, Deadline.RETRY, Deadline.COMFORT, Deadline.GIVE_UP)
-        text, self._asked_next = self._asked_next, None
-        if text is not None and not self.unanswered_speech:
-            self._briefing.owe(text, is_turn=False)
-            self._owed_at = now
+        self.debts.stream_begins(now)
         self.wants_comfort = False
         leg.wire.note_audio_sent()  # queued below: close() need not add a silent frame
         self._legs.flush(leg)
@@ -482,38 +420,10 @@ class ModelSide:
             self._timers.set(Deadline.COMFORT, now + COMFORT_AFTER_S)
             self._timers.set(Deadline.GIVE_UP, now + GIVE_UP_AFTER_S)
 
-    def _owe(self, text: str, now: float, *, is_turn: bool) -> None:
-        self._briefing.owe(text, is_turn=is_turn)
-        self._owed_at = now
-        if self.live is not None:
-            self._watchdog.answer_is_owed(now)
-
     def _expect_life(self, now: float) -> None:
         """The caller has said something: the model must show that it heard."""
         if self.live is not None:
             self._watchdog.caller_spoke(now)
-
-    def _report_lost(self, leg: Leg, failure: Failure, now: float) -> None:
-        age_s = leg.age_s(now)
-        fields: dict[str, JsonValue] = {
-            "stream": leg.id,
-            "code": failure.code,
-            "remedy": failure.remedy.value,
-            "age_s": None if age_s is None else round(age_s, 3),
-        }
-        self._out.append(Report("stream lost", fields, {"message": failure.message}))
-
-    def _report_switch(
-        self, old: Leg, new: Leg, reason: str, figures: dict[str, JsonValue], now: float
-    ) -> None:
-        fields: dict[str, JsonValue] = {
-            "from_stream": old.id,
-            "stream": new.id,
-            "reason": reason,
-            "age_s": round(old.age_s(now) or 0.0, 3),
-            "standby_age_s": round(new.age_s(now) or 0.0, 3),
-        }
-        self._out.append(Report("stream switched", {**fields, **figures}))
 
 
 def _ms(seconds: float) -> int:

@@ -88,7 +88,7 @@ class ToolCalls:
             return False
         if leg.role is LegRole.LIVE:
             # The turn that asked for this is being dealt with: to type it again could run it twice.
-            self._model.answered()
+            self._model.debts.answered(leg)
         if self._telephone.has(call.name):
             self._out.append(Report("tool requested", {"name": call.name}))
             if (result := self._telephone.run(call, now)) is not None:

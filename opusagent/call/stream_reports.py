@@ -1,0 +1,39 @@
+"""What is reported of streams that are lost and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from opusagent.call.events import Report
+from opusagent.call.legs import Leg
+from opusagent.sonic.failures import Failure
+
+__all__ = ["lost_report", "switch_report"]
+
+
+def lost_report(leg: Leg, failure: Failure, now: float) -> Report:
+    """The stream that had the caller's ear, or should have got it, is gone."""
+    age_s = leg.age_s(now)
+    fields: dict[str, JsonValue] = {
+        "stream": leg.id,
+        "code": failure.code,
+        "remedy": failure.remedy.value,
+        "age_s": None if age_s is None else round(age_s, 3),
+    }
+    return Report("stream lost", fields, {"message": failure.message})
+
+
+def switch_report(
+    old: Leg, new: Leg, reason: str, figures: Mapping[str, JsonValue], now: float
+) -> Report:
+    """Another stream has taken over. `figures`: what was given to it, and how long nobody heard her."""
+    fields: dict[str, JsonValue] = {
+        "from_stream": old.id,
+        "stream": new.id,
+        "reason": reason,
+        "age_s": round(old.age_s(now) or 0.0, 3),
+        "standby_age_s": round(new.age_s(now) or 0.0, 3),
+    }
+    return Report("stream switched", {**fields, **figures})
