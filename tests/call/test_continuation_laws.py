@@ -275,7 +275,5 @@ class AnyContinuation(RuleBasedStateMachine):
         call.assert_lawful_end()
 
 
-AnyContinuation.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
-)
+AnyContinuation.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_whatever_becomes_of_the_streams = AnyContinuation.TestCase
