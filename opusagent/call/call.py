@@ -98,10 +98,10 @@ class Call:
                 self._stream_lost(stream, failure, now)
             case ToolFinished(call, result):
                 if self._talk is not None:
-                    self._talk.tool_finished(call, result, now)
+                    self._talk.actions.tool_finished(call, result, now)
             case StateChanged(key, value):
                 if self._talk is not None:
-                    self._talk.state_changed(key, value)
+                    self._talk.actions.state_changed(key, value)
             case CallerAttached(text):
                 self._caller_attached(text, now)
             case CallerLost() | HangUp() | Drain() | Fenced():
@@ -205,7 +205,7 @@ class Call:
             case phone_events.CallerHungUp():
                 self._line.last.append(HangUpSocket(1000, "session ended"))
                 if self._talk is not None:
-                    self._talk.telephone.session_ended(event.reason_code, now)
+                    self._talk.actions.telephone.session_ended(event.reason_code, now)
                 by = self._departure.by if self.phase is Phase.ENDING else EndedBy.CALLER
                 if event.reason_code == "transferred":
                     by = EndedBy.TRANSFERRED

@@ -15,33 +15,25 @@ from pydantic import JsonValue
 
 from opusagent.audio.convert import resample
 from opusagent.audiocodes import events as phone_events
+from opusagent.call.actions import Actions
 from opusagent.call.bot_turns import BotTurns, Came
 from opusagent.call.chronicle import Chronicle
 from opusagent.call.comfort import Comfort
 from opusagent.call.continuation import Action, Moment
-from opusagent.call.events import Effect, Report, StreamId, ToolCall
-from opusagent.call.filler import Filler
+from opusagent.call.events import Effect, Report, StreamId
 from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
-from opusagent.call.keypad import Keypad
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.silence import Silence
-from opusagent.call.telephone import Telephone
 from opusagent.call.timers import Timers
-from opusagent.call.tool_calls import ToolCalls
-from opusagent.call.variables import Variables
 from opusagent.models.session_state import Role, SessionState
-from opusagent.models.telephone import Silence as Section
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure, Remedy
 from opusagent.sonic.reader import Stage, StopReason
 
 __all__ = ["CallerDid", "Conversation"]
-
-TOOL_RELEASE_S = 1.0
-"""A tool request whose block is never ended is taken as complete after this long."""
 
 BROKE_OFF = (
     '[the line broke in the middle of your sentence "{}"; say it once more and finish your answer]'
@@ -66,7 +58,6 @@ class Timer(enum.Enum):
     """What a conversation waits for."""
 
     GREETING = "greeting"
-    TOOLS = "tools"
     COMFORT = "comfort"
 
 
@@ -106,18 +97,6 @@ class Conversation:
         self._comfort = Comfort(plan, phone)
         self._started = False
         self._greet_by = 0.0
-        self._variables = Variables(variables)
-        self._keypad = Keypad(plan, phone, self, new_id=ambient.new_id, out=out)
-        self.telephone = Telephone(
-            plan.agent,
-            phone,
-            keypad=self._keypad,
-            variables=self._variables,
-            out=out,
-            finished=self.tool_finished,
-            hang_up=hang_up,
-            busy=self.bot_is_busy,
-        )
         self._bot = BotTurns(
             phone, self._comfort, self._transcript, at=self._chronicle.at, out=out, began_at=now
         )
@@ -132,22 +111,27 @@ class Conversation:
             random=ambient.random,
             out=out,
         )
-        self._filler = Filler(
-            plan, phone, self._comfort, prompt=self.model.type_greeting, busy=self.bot_is_busy
-        )
-        self._tools = ToolCalls(
-            plan, self.model, self.telephone, self._filler, self._chronicle, out=out
+        self.actions = Actions(
+            plan,
+            self,
+            phone=phone,
+            model=self.model,
+            chronicle=self._chronicle,
+            comfort=self._comfort,
+            new_id=ambient.new_id,
+            hang_up=hang_up,
+            variables=variables,
+            out=out,
         )
         self._silence = Silence(
             plan.agent.silence,
             phone,
+            self.actions.telephone,
             busy=self._is_busy,
             prompt=self.model.type_greeting,
-            give_up=self._give_caller_up,
+            hang_up=hang_up,
             out=out,
         )
-        self._hang_up = hang_up
-        self._parts = (self._keypad, self._filler, self._silence, self.telephone)
         self.changed = False
         """Whether something is to be saved; the reader clears it."""
 
@@ -224,13 +208,10 @@ class Conversation:
         self._chronicle.restore(state)
         answered = state.conversation_history
         if answered and answered[-1].unfinished:
-            answered = answered[
-                :-1
-            ]  # the process died while it answered: it is to be answered again
+            answered = answered[:-1]  # the process died while it answered: to be answered again
         last = answered[-1] if answered else None
         said_at = None if last is None else last.at
-        self._keypad.restore(state.function_calls, now)
-        asked = self._tools.restore(state.function_calls, now, since=said_at)
+        asked = self.actions.restore(state.function_calls, now, since=said_at)
         kept = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, self._rate_hz)
         self.model.restore_speech(kept)
         acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
@@ -242,7 +223,7 @@ class Conversation:
 
     def let_go(self, now: float) -> bytes:
         """Note what is still to be told; returns what the caller has said and nobody has answered, at 16 kHz."""
-        self._keypad.let_go(now)
+        self.actions.keypad.let_go(now)
         return resample(self.model.unanswered_audio(), self._rate_hz, KEPT_RATE_HZ)
 
     def end(self, now: float) -> None:
@@ -262,29 +243,14 @@ class Conversation:
 
     def _is_busy(self, now: float) -> bool:
         """Whether it is not for the caller to speak."""
-        waits = self._tools.running or self.telephone.pending or self._keypad.pending
         owes = self.model.live is None or bool(self.model.debts.texts) or self._greeting.pending
-        return waits or owes or self._bot.generating(now) or not self._phone.connected
-
-    def _give_caller_up(self, silence: Section, now: float) -> None:
-        """She has been silent for too long."""
-        match silence.then:
-            case "hang_up":
-                self._hang_up(silence.reason, now)
-            case "transfer":
-                self.telephone.transfer(
-                    silence.target,
-                    silence.reason,
-                    now,
-                    done=lambda _, at: self._hang_up(silence.reason, at),
-                )
-            case "nothing":
-                pass
+        busy = self.actions.pending or self._bot.generating(now)
+        return owes or busy or not self._phone.connected
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        times = (part.next_timer() for part in self._parts)
-        return min((at for at in (self._timers.next(), *times) if at is not None), default=None)
+        times = (self._timers.next(), self.actions.next_timer(), self._silence.next_timer())
+        return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
@@ -292,14 +258,12 @@ class Conversation:
             match due:
                 case Timer.GREETING:
                     self._greet(now)
-                case Timer.TOOLS:
-                    self._release_tools(now)
                 case Timer.COMFORT:
                     pass  # played below
                 case _:
                     assert_never(due)
-        for part in self._parts:
-            part.handle_timer(now)
+        self._silence.handle_timer(now)
+        self.actions.handle_timer(now)
         if self.model.wants_comfort and self._started and Timer.COMFORT not in self._timers:
             self._timers.set(Timer.COMFORT, self._comfort.play(now))
 
@@ -316,16 +280,13 @@ class Conversation:
                 self._caller_withheld(now)
             case phone_events.DtmfPressed(digits=digits):
                 self._silence.begin(now)
-                self._keypad.press(digits, now)
-                if self._keypad.silences_bot:
+                self.actions.keypad.press(digits, now)
+                if self.actions.keypad.silences_bot:
                     self._barge_in("dtmf", now, noticed=False)
             case phone_events.NoUserInput():
                 self._silence.told(now)
-            case phone_events.TransferStatus():
-                self.telephone.transfer_status(event, now)
-            case phone_events.ActivityReceived():
-                if text := self.telephone.failed_sound(event):
-                    self.model.type_text(text, now)
+            case phone_events.TransferStatus() | phone_events.ActivityReceived():
+                self.actions.phone_event(event, now)
             case _:
                 assert_never(event)
 
@@ -345,11 +306,15 @@ class Conversation:
 
     def keys_pressed(self, typed: str, shown: str, now: float) -> None:
         """The caller entered something that the model is to know."""
-        self._greeting.done()
+        self.caller_acted(now)
         self._transcript.caller_said(shown, stream=self._live_id, at=self._chronicle.at())
         self.model.type_text(typed, now, is_turn=typed == shown)
-        self._bot.asked_at = now
         self.changed = True
+
+    def caller_acted(self, now: float) -> None:
+        """The caller did something that she will be answered."""
+        self._greeting.done()
+        self._bot.asked_at = now
 
     def _greet(self, now: float) -> None:
         """Type the greeting once call and stream are ready and nobody speaks; look again later."""
@@ -372,9 +337,9 @@ class Conversation:
             quiet_from=quiet_from,
             owed=(
                 bool(self.model.debts.texts)
-                or self._tools.running
+                or self.actions.tools_running
                 or self._greeting.pending
-                or self._keypad.pending
+                or self.actions.keypad.pending
             ),
             unanswered=self.model.debts.unanswered_speech,
             interrupted=self._interrupted,
@@ -384,7 +349,7 @@ class Conversation:
         """Go on with the standby. What the old stream was saying is heard to its end."""
         self._chronicle.switched(cause)
         self._save()  # so that a crash in the middle finds all of it
-        self._release_tools(now)
+        self.actions.release(now)
         old = self._live_id
         # An answer without a sound so far is the next stream's to give: it is asked for it, too.
         drains = self._bot.speaking(now) and not self._phone.caller_speaks
@@ -402,7 +367,7 @@ class Conversation:
         assert self.model.live is not None
         self._chronicle.switched(cause)
         self._save()
-        self._release_tools(now)
+        self.actions.release(now)
         self._have_it_finished(self.model.live, now)
         self._bot.finish(self._live_id, now)
         self._forget_answer()
@@ -425,7 +390,7 @@ class Conversation:
         self._bot.stream_lost()
         self._interrupted = False
         self._greeting.stream_lost()
-        self._timers.clear(Timer.TOOLS)
+        self.actions.stream_lost()
 
     # The model
 
@@ -438,7 +403,7 @@ class Conversation:
             case LegRole.DRAINING:
                 if self._bot.event(leg, event, now) is Came.END:
                     self.model.drained(leg)
-                self._tool_event(leg, event, now)
+                self.actions.model_event(leg, event, now)
             case LegRole.CLOSING:
                 self._bot.unheard(leg, event)
         self.late_event(leg, event)
@@ -469,7 +434,7 @@ class Conversation:
                 self.changed = True
         if isinstance(event, sonic.BotAudio):
             self.model.debts.sentence_goes_on(max(now, self._phone.silent_from))
-        self._tool_event(leg, event, now)
+        self.actions.model_event(leg, event, now)
 
     def late_event(self, leg: Leg, event: sonic.SonicEvent) -> None:
         """What counts from a stream that is being closed, too: its last texts and its bill."""
@@ -496,7 +461,7 @@ class Conversation:
             self._barge_in("transcript", now, noticed=True)
         self._bot.unmute()
         self._interrupted = False
-        self.telephone.caller_spoke(now)
+        self.actions.telephone.caller_spoke(now)
         self._silence.begin(now)
         self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())
         answering = self._bot.speaking(now) or self._phone.audible(now)
@@ -514,7 +479,7 @@ class Conversation:
                 self._phone.complete_turn(now, source=self._live_id)
             return
         self.model.stop_draining()
-        self.telephone.interrupted(now)
+        self.actions.telephone.interrupted(now)
         self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
         self._report(
             "barge-in",
@@ -524,57 +489,11 @@ class Conversation:
         )
         self.changed = True
 
-    # Tools
-
-    def _tool_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
-        match event:
-            case sonic.ToolAnnounced():
-                self._timers.set(Timer.TOOLS, now + TOOL_RELEASE_S)
-            case sonic.ToolRequested():
-                self._tool_requested(leg, event, now)
-
-    def _release_tools(self, now: float) -> None:
-        if (live := self.model.live) is not None:
-            for request in live.wire.release_tools():
-                self._tool_requested(live, request, now)
-
-    def _tool_requested(self, leg: Leg, event: sonic.ToolRequested, now: float) -> None:
-        if self._tools.requested(leg, event, now):
-            # What it says next, it says after the call.
-            self._transcript.bot_finished(stream=leg.id)
-            self.changed = True
-
-    def tool_finished(
-        self,
-        call: ToolCall,
-        result: dict[str, JsonValue],
-        now: float,
-        *,
-        shown: dict[str, JsonValue] | None = None,
-    ) -> None:
-        """A tool gave its result: the model gets it, once. `shown` stands in for it in the ledger."""
-        self.changed |= self._tools.finished(call, result, now, shown=shown)
-
-    def begin_tool(self, call: ToolCall, shown: str, now: float) -> None:
-        """Run a tool that the model has not asked for. `shown` are its arguments in the ledger."""
-        self._greeting.done()
-        self._tools.begin(call, shown, now)
-        self._bot.asked_at = now
-        self.changed = True
-
-    def run_tool(self, call: ToolCall, now: float) -> None:
-        """Run a tool for a function that the model has asked for."""
-        self._tools.run(call, now)
-
-    def state_changed(self, key: str, value: JsonValue) -> None:
-        """A tool has set a value of the call's state."""
-        if not self._variables.set(key, value):
-            self._report("state is full")
-        self.changed = True
+    # Within
 
     def snapshot(self, state: SessionState) -> SessionState:
         """The state with all that was said and done so far, as it is to be saved."""
-        state.variables = self._variables.values
+        self.actions.note(state)
         return self._chronicle.snapshot(state)
 
     @property

@@ -151,8 +151,8 @@ class Departure:
     def give_up(self, verdict: GaveUp, now: float) -> None:
         """No stream can be had: do what the agent's file says."""
         line = self._line
-        if line.talk is not None and line.talk.telephone.leaving is not None:
-            self.hang_up(line.talk.telephone.leaving, now)
+        if line.talk is not None and line.talk.actions.telephone.leaving is not None:
+            self.hang_up(line.talk.actions.telephone.leaving, now)
         if line.phase in (Phase.LEAVING, Phase.ENDING):
             return  # the goodbye is being played out, and needs no model
         self._failure = verdict.failure.code
@@ -165,7 +165,7 @@ class Departure:
                 line.phone.accept()
             line.talk.model.close_all(CloseReason.CALL_ENDED)
             self._reason = line.plan.agent.goodbye_on_failure
-            if line.talk.telephone.transferring:
+            if line.talk.actions.telephone.transferring:
                 self._await_end(TRANSFER_S, now)
                 return
             if pcm := sound.at(line.phone.play_format.sample_rate_hz):

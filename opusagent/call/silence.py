@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from opusagent.call.events import Effect, Report
 from opusagent.call.phone_side import PhoneSide
+from opusagent.call.telephone import Telephone
 from opusagent.call.timers import Timers
 from opusagent.models.telephone import Silence as Section
 
@@ -32,9 +33,10 @@ class Silence:
     Args:
         section: What the agent's file says; None: nothing is done.
         phone: Tells who speaks.
+        telephone: Transfers her.
         busy: Whether something is under way, so that it is not for the caller to speak.
         prompt: Types a text to the model.
-        give_up: Does what is to be done at last.
+        hang_up: Ends the call, for a reason.
         out: Where effects are appended.
     """
 
@@ -42,17 +44,19 @@ class Silence:
         self,
         section: Section | None,
         phone: PhoneSide,
+        telephone: Telephone,
         *,
         busy: Callable[[float], bool],
         prompt: Callable[[str, float], None],
-        give_up: Callable[[Section, float], None],
+        hang_up: Callable[[str, float], None],
         out: list[Effect],
     ) -> None:
         self._section = section
         self._phone = phone
         self._busy = busy
         self._prompt = prompt
-        self._give_up = give_up
+        self._hang_up = hang_up
+        self._telephone = telephone
         self._out = out
         self._timers: Timers[_Timer] = Timers()
         self._since = 0.0  # something else was under way until then
@@ -101,3 +105,17 @@ class Silence:
         if section.after_s:
             self._timers.set(_Timer.SILENT, now + section.after_s)
         self._prompt(section.prompt, now)
+
+    def _give_up(self, section: Section, now: float) -> None:
+        match section.then:
+            case "hang_up":
+                self._hang_up(section.reason, now)
+            case "transfer":
+                self._telephone.transfer(
+                    section.target,
+                    section.reason,
+                    now,
+                    done=lambda _, at: self._hang_up(section.reason, at),
+                )
+            case "nothing":
+                pass

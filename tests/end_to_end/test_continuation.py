@@ -1,6 +1,6 @@
 """Streams that are replaced in the middle of a call, on the real wires: what the caller and the model notice.
 
-The limits are short: a threshold after 0.3 to 0.8 s, and the deadline a second later, unless a test says otherwise.
+The limits are short: a threshold after 0.55 s, and the deadline a second later, unless a test says otherwise.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.end_to_end.rig import (
 pytestmark = pytest.mark.integration
 
 SHORT: dict[str, Any] = {
-    "transition_threshold_seconds": 0.3,
+    "transition_threshold_seconds": 0.55,
     "audio_start_timeout_seconds": 1.0,
     "session_limit_seconds": 6.0,
 }
@@ -211,7 +211,7 @@ def test_both_may_speak_when_the_stream_changes() -> None:
         check,
         timing=replace(SOON, speed=6.0),  # made in less than half a second, played in 2.5
         brain=lambda: NumberBrain(0, 125),
-        transition_threshold_seconds=0.7,
+        transition_threshold_seconds=0.95,
     )
 
 
@@ -260,7 +260,7 @@ def test_keys_that_are_pressed_around_the_switch_reach_one_stream_and_are_answer
     calling(
         script,
         check,
-        transition_threshold_seconds=0.1,
+        transition_threshold_seconds=0.4,
         audio_start_timeout_seconds=1.8,
         dtmf_pause_seconds=1.3,
     )
@@ -306,7 +306,7 @@ def asking(check: Check, *, look_up_s: float, **more: Any) -> None:
             check(line, record)
 
     ears = ToldEars("Hello.", "Look it up.")
-    settings = SHORT | {"transition_threshold_seconds": 0.1} | more
+    settings = SHORT | {"transition_threshold_seconds": 0.4} | more
     run(main, brain=Clerk, ears=ears, timing=SOON, **settings)
 
 
@@ -388,7 +388,7 @@ def test_a_standby_that_dies_once_it_was_accepted_is_replaced_and_nothing_is_not
         script,
         check,
         "reset:stream=2:after=0.05",
-        transition_threshold_seconds=0.1,
+        transition_threshold_seconds=0.4,
         audio_start_timeout_seconds=1.6,
     )
 
@@ -462,7 +462,7 @@ def test_a_stream_that_reaches_its_limit_because_no_second_one_is_allowed_is_rep
         timing=replace(SOON, limit_s=1.6),  # the bridge believes that it has longer
         quota=1,
         ears=ToldEars("Hello.", "Numbers."),
-        transition_threshold_seconds=0.1,
+        transition_threshold_seconds=0.4,
         audio_start_timeout_seconds=4.0,
     )
 

@@ -136,7 +136,9 @@ def test_a_stream_that_reaches_its_limit_is_replaced_each_time() -> None:
     run(main, "weird:stream=99", timing=timing, ears=ToldEars("Hello.", "Numbers."))
 
 
-def test_an_answer_that_breaks_off_is_played_as_far_as_it_came_and_the_call_goes_on() -> None:
+def test_an_answer_that_breaks_off_is_played_as_far_as_it_came_and_finished_by_the_next_stream() -> (
+    None
+):
     async def main(line: Line) -> None:
         async with asyncio.TaskGroup() as tasks:
             call = tasks.create_task(
@@ -146,7 +148,9 @@ def test_an_answer_that_breaks_off_is_played_as_far_as_it_came_and_the_call_goes
             line.strike("reset")
         record = call.result()
         assert record.in_vain == []
-        assert len(record.played) == 2
+        assert len(record.played) == 3
+        (asked,) = line.stream(2).typed  # to finish it
+        assert asked.value.startswith("[the line broke")
         assert [text.value for text in line.stream(2).heard] == ["Hello."]
 
     # The caller counts as speaking for 0.4 s after her last sound; no real model is quicker than that.
