@@ -238,7 +238,7 @@ class Settings(BaseSettings):
 
     # How a call behaves
     agent_config_dir: Path = Field(
-        Path("config/agents"), description="one TOML file per agent; botName picks it"
+        Path("config/agents"), description="one TOML file per agent, read again when it changes"
     )
     play_lead_seconds: float = Field(
         0.3, gt=0, le=5, description="how far bot audio runs ahead of real time"

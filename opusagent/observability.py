@@ -291,6 +291,14 @@ class Metrics:
             "tool_threads_abandoned", "Threads of tools that nobody waits for any more."
         )
 
+        self.agents_broken = self._gauge(
+            "agents_broken", "Files of agents that cannot be used; their last good state goes on."
+        )
+        self.agent_reloads = self._counter(
+            "agent_reloads", "Changes of agents' files that were found.", "outcome"
+        )
+        _from_zero(self.agent_reloads, "ok", "failed")
+
         self.audio_dropped_seconds = self._counter(
             "audio_dropped_seconds", "Audio given up because it came too late.", "where"
         )

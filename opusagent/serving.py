@@ -9,7 +9,7 @@ import signal
 import structlog
 
 from opusagent.admin import AdminServer
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentFolder
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, effective, warnings
 from opusagent.errors import ConfigError
@@ -63,8 +63,8 @@ async def serve(settings: Settings) -> int:
     connector = make_connector(settings, credentials)
     await connector.prepare()
     metrics = Metrics()
-    agents = AgentDirectory.load(settings.agent_config_dir)
-    for sentence in model_doubts(settings) + voice_doubts(settings, agents):
+    agents = AgentFolder.open(settings.agent_config_dir)
+    for sentence in model_doubts(settings) + voice_doubts(settings, agents.directory):
         _log.warning(sentence)
     kept_in = storage_settings(settings)
     storage = open_storage(kept_in, clock=clock)

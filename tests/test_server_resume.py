@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory
 from opusagent.call.events import EndedBy
 from opusagent.config import Settings
 from opusagent.models.agent import Agent

@@ -111,7 +111,8 @@ class Comeback:
             self._opening.await_start(now)
         line.saved = stored
         talk.changed = True
-        talk.model.open(now)
+        if not self._opening.waits:
+            talk.model.open(now)
         self._accept(state, "other process", away_s=None)
 
     def _accept(self, state: SessionState, where: str, *, away_s: float | None) -> None:
