@@ -11,6 +11,7 @@ from opusagent.agents import AgentDirectory, AgentFolder
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
 from opusagent.errors import ConfigError
+from opusagent.hooks.hub import described
 from opusagent.recording import prepare
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.opening import open_storage
@@ -85,7 +86,7 @@ async def bedrock_problem(settings: Settings, connector: BedrockConnector) -> Pr
 async def check(settings: Settings) -> list[Finding]:
     """Look at everything that a call needs."""
     findings = [Finding("configuration", True, _and(warnings(settings) + model_doubts(settings)))]
-    findings += await _agents(settings)
+    findings += [*await _agents(settings), *_events(settings)]
     if settings.enable_session_recording:
         try:
             prepare(settings.recording_output_dir)
@@ -133,6 +134,15 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
             for server, problem in toolbox.away(name).items():
                 findings.append(Finding(f"MCP server {server} of {name}", False, problem))
     return findings
+
+
+def _events(settings: Settings) -> list[Finding]:
+    """Who is told of calls, if anybody is; nothing is sent."""
+    try:
+        told = described(settings)
+    except ConfigError as error:
+        return [Finding("events", False, str(error))]
+    return [Finding("events", True, told)] if told else []
 
 
 async def _store(settings: Settings) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -14,7 +14,7 @@ from opusagent.agents import AgentDirectory, AgentFolder
 from opusagent.audiocodes import messages
 from opusagent.audiocodes.codec import dump
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
-from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsense
+from opusagent.bridges.handshake import Asked, BrokenRequest, CallerLine, Handshake, Nonsense
 from opusagent.bridges.reception import Reception
 from opusagent.bridges.reporting import Reporter
 from opusagent.bridges.under_way import CallsUnderWay, Live
@@ -58,16 +58,6 @@ STOP_S = 3.0
 
 RESUMED_FACTOR = 2
 """How far above `SESSION_MAX_CONCURRENT` callers who come back are taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A caller's socket, and the message on it that asks for a call, as it came."""
-
-    caller: CallerTransport
-    tenant: str
-    query: Mapping[str, str]
-    text: str | bytes
 
 
 class BridgeServer:
@@ -234,10 +224,10 @@ class BridgeServer:
             case BrokenRequest(got):
                 await self._refuse(caller, "broken_handshake", f"this cannot be read: {got}")
             case Asked(text, message):
-                await self._answer(_Line(caller, tenant, query or {}, text), message)
+                await self._answer(CallerLine(caller, tenant, query or {}, text), message)
 
     async def _answer(
-        self, line: _Line, message: messages.SessionInitiate | messages.SessionResume
+        self, line: CallerLine, message: messages.SessionInitiate | messages.SessionResume
     ) -> None:
         caller = line.caller
         await self._reception.look()  # before all that must not have changed when the call begins
@@ -254,7 +244,7 @@ class BridgeServer:
         else:
             await self._carry(line, message)
 
-    async def _resume(self, line: _Line, message: messages.SessionResume) -> None:
+    async def _resume(self, line: CallerLine, message: messages.SessionResume) -> None:
         """Give a caller who comes back her conversation: from this process, or from the store."""
         caller, tenant = line.caller, line.tenant
         while (others := self._taking_up.get(message.conversation_id)) is not None:
@@ -302,7 +292,7 @@ class BridgeServer:
 
     async def _carry(
         self,
-        line: _Line,
+        line: CallerLine,
         message: messages.SessionInitiate | messages.SessionResume,
         *,
         resume_from: SessionState | None = None,

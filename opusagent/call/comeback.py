@@ -119,6 +119,8 @@ class Comeback:
         phone = self._line.phone
         phone.accept()
         state.status = SessionStatus.ACTIVE
+        facts = state.metadata.items()
+        state.metadata = {key: fact for key, fact in facts if key not in ("ended_by", "end_reason")}
         state.media_format, state.play_format = phone.caller_format, phone.play_format
         self._line.report(
             "session resumed",

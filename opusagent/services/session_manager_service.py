@@ -14,7 +14,7 @@ from opusagent.clock import Clock, SystemClock
 from opusagent.errors import SessionFenced, SessionUnreadable, StorageUnavailable
 from opusagent.models.session_state import SessionState, SessionStatus
 from opusagent.observability import named_logger
-from opusagent.services.saver import HEARTBEAT_S, Held, NoMeter, Saver, StorageMeter
+from opusagent.services.saver import HEARTBEAT_S, Held, NoMeter, Saver, StorageMeter, StoredListener
 from opusagent.session_storage import SessionStorage
 
 __all__ = ["Refusal", "Refused", "Resumed", "SessionManagerService", "Verdict"]
@@ -84,6 +84,7 @@ class SessionManagerService:
         heartbeat_s: Between an owner's signs of life.
         clock: Tells the time.
         meter: Counts.
+        listener: Told of each state of a call that was stored.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class SessionManagerService:
         heartbeat_s: float = HEARTBEAT_S,
         clock: Clock | None = None,
         meter: StorageMeter | None = None,
+        listener: StoredListener | None = None,
     ) -> None:
         self._storage = storage
         self.owner = owner or uuid.uuid4().hex
@@ -112,6 +114,7 @@ class SessionManagerService:
             heartbeat_s=heartbeat_s,
             session_ttl=session_ttl,
             keep_ended=keep_ended,
+            listener=listener,
         )
 
     async def start(self) -> None:
