@@ -195,6 +195,32 @@ def test_agents_are_listed_and_each_file_that_is_wrong_has_a_line(
     assert wrong[1].found.startswith(f"{tmp_path / 'sales.toml'}: system_prompt: unknown variable")
 
 
+@pytest.mark.parametrize(
+    ("settings", "ok", "words"),
+    [
+        ({"event_hooks": ["json:dumps"]}, True, "json:dumps"),
+        ({"event_hooks": ["json:nothing"]}, False, "EVENT_HOOKS: json has no function nothing"),
+        (
+            {"webhook_url": "https://crm.example/hush", "webhook_secret": "sixteen letters!"},
+            True,
+            "webhook at https://crm.example",
+        ),
+    ],
+)
+def test_who_is_told_of_calls_is_looked_at(
+    settings: dict[str, object],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    ok: bool,
+) -> None:
+    without_keys(monkeypatch, tmp_path)
+    elsewhere = {"aws_endpoint_url_bedrock_runtime": "https://localhost:1"}
+    finding = found(asyncio.run(check(Settings.model_validate(elsewhere | settings))), "events")
+    assert (finding.ok, finding.found) == (ok, words)
+
+
 def test_doubts_are_said_and_fail_no_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_keys(monkeypatch)
     (tmp_path / "default.toml").write_text('system_prompt = "x"\nvoice = "nobody"\n')
