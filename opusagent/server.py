@@ -27,7 +27,7 @@ from opusagent.facts import CallFacts
 from opusagent.footprint import holdings, release
 from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, bound
-from opusagent.recording import Recorder, Recordings
+from opusagent.recording import Recorder, open_recordings
 from opusagent.services.session_manager_service import (
     Refusal,
     Refused,
@@ -96,7 +96,7 @@ class BridgeServer:
         self._clock = clock or SystemClock()
         self._sessions = sessions
         self._is_shared = is_shared
-        self._recordings = _recordings(settings, metrics)
+        self._recordings = open_recordings(settings, metrics)
         self._at_rest = at_rest
         self._calls = CallsUnderWay(metrics, self._rest)
         self._taking_up: dict[str, asyncio.Event] = {}
@@ -397,9 +397,3 @@ class BridgeServer:
     @property
     def _is_full(self) -> bool:
         return len(self._calls) >= self._settings.session_max_concurrent
-
-
-def _recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
-    if not settings.enable_session_recording:
-        return None
-    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)
