@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +19,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     FilePath,
-    PlainSerializer,
     SecretStr,
     ValidationError,
     model_validator,
@@ -29,12 +27,23 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from opusagent.errors import ConfigError
+from opusagent.setting_types import (
+    LOOPBACK,
+    Functions,
+    SigningSecret,
+    Tokens,
+    WebhookUrl,
+    https,
+    lower,
+    not_blank,
+    one_worker,
+    upper,
+)
 
 __all__ = ["DEFAULT_FILE", "Settings", "effective", "load", "warnings"]
 
@@ -48,57 +57,8 @@ NOVA_TEXT_BYTES = 1_000
 STREAM_LIMIT_S = 480.0
 """Age at which Bedrock ends a stream (Nova 2 user guide: eight minutes)."""
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _one_worker(count: int) -> int:
-    if count != 1:
-        raise ValueError("only 1: several workers on one port are not built; run several processes")
-    return count
-
-
-def _https(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("must be https://HOST[:PORT], because the stream is HTTP/2 over TLS")
-    return url.rstrip("/")
-
-
-def _not_blank(token: SecretStr) -> SecretStr:
-    if not token.get_secret_value().strip():
-        raise ValueError("must not be blank")
-    return token
-
-
-def _pairs(value: object) -> object:
-    """`name=token,name2=token2` as a dict; a name ends at the first `=`. Never says a token."""
-    if not isinstance(value, str):
-        return value
-    tokens: dict[str, str] = {}
-    for position, pair in enumerate(filter(None, map(str.strip, value.split(","))), start=1):
-        name, equals, token = pair.partition("=")
-        if not (name := name.strip()) or not equals or not (token := token.strip()):
-            raise ValueError(f"pair {position} is not name=token; pairs are separated by commas")
-        if name in tokens:
-            raise ValueError(f"the name {name!r} stands there twice")
-        tokens[name] = token
-    return tokens
-
-
-type Tokens = Annotated[
-    Mapping[str, SecretStr],
-    NoDecode,
-    BeforeValidator(_pairs),
-    PlainSerializer(list, return_type=list[str]),
-]
+_SECRET = ("token", "secret", "password", "keys", "redis_url", "webhook_url")
+"""Settings with one of these in their name are never shown, however wrong they are."""
 
 
 class Settings(BaseSettings):
@@ -117,13 +77,13 @@ class Settings(BaseSettings):
     # The telephone side
     bridge_host: str = Field("0.0.0.0", description="where AudioCodes connects")  # noqa: S104  it serves the outside
     bridge_port: int = Field(8765, ge=0, le=65535, description="its port; 0 takes any free one")
-    bridge_token: Annotated[SecretStr, AfterValidator(_not_blank)] | None = Field(
+    bridge_token: Annotated[SecretStr, AfterValidator(not_blank)] | None = Field(
         None, description="the shared token of the Authorization: Bearer header"
     )
     bridge_tokens: Tokens = Field(
         default={}, description="several tenants: name=token pairs separated by commas"
     )
-    bridge_workers: Annotated[int, AfterValidator(_one_worker)] = Field(
+    bridge_workers: Annotated[int, AfterValidator(one_worker)] = Field(
         1, description="processes sharing the port; only 1"
     )
     bridge_tls_cert: FilePath | None = Field(
@@ -143,7 +103,7 @@ class Settings(BaseSettings):
     # The admin side
     admin_host: str = Field("127.0.0.1", description="where health and metrics are served")
     admin_port: int = Field(8766, ge=0, le=65535, description="its port; 0 takes any free one")
-    admin_token: Annotated[SecretStr, AfterValidator(_not_blank)] | None = Field(
+    admin_token: Annotated[SecretStr, AfterValidator(not_blank)] | None = Field(
         None,
         description="required for all but health and metrics where the admin host is not loopback",
     )
@@ -158,7 +118,7 @@ class Settings(BaseSettings):
     bedrock_model_id: str = Field(
         "amazon.nova-2-sonic-v1:0", min_length=1, description="which Nova Sonic"
     )
-    aws_endpoint_url_bedrock_runtime: Annotated[str, AfterValidator(_https)] | None = Field(
+    aws_endpoint_url_bedrock_runtime: Annotated[str, AfterValidator(https)] | None = Field(
         None, description="where Bedrock is, when not at AWS"
     )
     aws_ca_bundle: FilePath | None = Field(
@@ -218,7 +178,7 @@ class Settings(BaseSettings):
     resume_grace_seconds: float = Field(
         60.0, ge=0, le=3600, description="how long a call without its socket keeps its stream"
     )
-    on_unknown_session: Annotated[Literal["refuse", "fresh"], BeforeValidator(_lower)] = Field(
+    on_unknown_session: Annotated[Literal["refuse", "fresh"], BeforeValidator(lower)] = Field(
         "refuse", description="a caller who comes back to nothing: refuse, or begin fresh"
     )
     keep_ended_sessions: bool = Field(
@@ -238,7 +198,7 @@ class Settings(BaseSettings):
 
     # How a call behaves
     agent_config_dir: Path = Field(
-        Path("config/agents"), description="one TOML file per agent; botName picks it"
+        Path("config/agents"), description="one TOML file per agent, read again when it changes"
     )
     play_lead_seconds: float = Field(
         0.3, gt=0, le=5, description="how far bot audio runs ahead of real time"
@@ -255,11 +215,35 @@ class Settings(BaseSettings):
         300, ge=1, le=32767, description="caller audio louder than this counts as speech"
     )
 
+    # Events for applications
+    event_hooks: Functions = Field(
+        default=(), description="Python functions told of calls: module:function, with commas"
+    )
+    webhook_url: WebhookUrl | None = Field(None, description="where events of calls are posted to")
+    webhook_secret: SigningSecret | None = Field(
+        None, description="what they are signed with; 16 characters or more, or whsec_ and base64"
+    )
+    webhook_include_text: bool = Field(
+        default=False, description="what was said, and arguments and results of tools, in webhooks"
+    )
+    webhook_include_numbers: bool = Field(
+        default=False, description="who called which number, in webhooks"
+    )
+    webhook_timeout_seconds: float = Field(
+        5.0, gt=0, le=30, description="what the receiver may take for an answer"
+    )
+    webhook_retry_seconds: float = Field(
+        300.0, ge=0, le=86_400, description="how long an event is posted again until it is taken"
+    )
+    event_queue_size: int = Field(
+        1_000, ge=1, description="events that may wait for each function and the webhook"
+    )
+
     # Logs
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = (
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = (
         Field("INFO", description="the least level that is logged")
     )
-    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] | None = Field(
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(lower)] | None = Field(
         None, description="default: json when not on a terminal, else console"
     )
     log_transitions: bool = Field(default=True, description="log each change of stream")
@@ -273,6 +257,8 @@ class Settings(BaseSettings):
     def _fits_together(self) -> Settings:
         if (self.bridge_tls_cert is None) != (self.bridge_tls_key is None):
             raise ValueError("BRIDGE_TLS_CERT and BRIDGE_TLS_KEY belong together: set both or none")
+        if (self.webhook_url is None) != (self.webhook_secret is None):
+            raise ValueError("WEBHOOK_URL and WEBHOOK_SECRET belong together: set both or none")
         tokens = [token.get_secret_value() for token in self.bridge_tokens.values()]
         if self.bridge_token:
             tokens.append(self.bridge_token.get_secret_value())
@@ -321,7 +307,7 @@ class Settings(BaseSettings):
     @property
     def admin_is_local(self) -> bool:
         """Whether only this machine can reach the admin port."""
-        return self.admin_host in _LOOPBACK
+        return self.admin_host in LOOPBACK
 
 
 def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) -> Settings:
@@ -375,6 +361,8 @@ def warnings(settings: Settings) -> list[str]:
         found.append(f"SESSION_LIMIT_SECONDS: Bedrock ends a stream after {STREAM_LIMIT_S:g} s")
     if settings.enable_session_recording:
         found.append(f"Every call is recorded in {settings.recording_output_dir}")
+    if settings.webhook_url and settings.webhook_include_text:
+        found.append("WEBHOOK_INCLUDE_TEXT is on: webhooks hold what callers say")
     if settings.log_private:
         found.append("LOG_PRIVATE is on: the log holds callers' words and numbers")
     return found
@@ -397,6 +385,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _in_words(name: str, detail: ErrorDetails) -> str:
     reason = detail["msg"].removeprefix("Value error, ")
-    if not name or "token" in name:
+    if not name or any(word in name for word in _SECRET):
         return reason
     return f"{reason}, not {detail['input']!r}"

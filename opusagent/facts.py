@@ -45,6 +45,10 @@ class CallFacts:
         self._live: JsonValue = None
         self._switches = 0
 
+    def answered_by(self, agent: str) -> None:
+        """Another agent answers than the one that was to."""
+        self._fixed["agent"] = agent
+
     def report(self, report: Report) -> None:
         """Learn from what the call reports, and pass it on."""
         stream = report.fields.get("stream")

@@ -95,6 +95,6 @@ def _sentence(description: str | None) -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or value == {}:
+    if value is None or value in ({}, ()):
         return ""
     return f"Default: {str(value).lower() if isinstance(value, bool) else value}"

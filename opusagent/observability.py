@@ -2,7 +2,7 @@
 
 What a caller said, typed or is called travels in the log field `pii` and is dropped unless
 `LOG_PRIVATE` is on. A log line may carry a `topic`; the topics of `Topic` can be switched off one
-by one. Metrics take labels only from small closed sets, or through `_Known`, which caps them,
+by one. Metrics take labels only from small closed sets, or through `KnownLabels`, which caps them,
 because a peer must not be able to grow our memory by inventing names.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -27,6 +26,7 @@ from prometheus_client import (
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opusagent.config import Settings
+from opusagent.labels import KnownLabels
 
 __all__ = [
     "NAMED_LOGGERS",
@@ -158,28 +158,6 @@ def _keep_private(_logger: WrappedLogger, _level: str, event: EventDict) -> Even
     return event
 
 
-_LABEL: Final = re.compile(r"[\w.\-/]{1,64}", re.ASCII)
-
-
-class _Known:
-    """Names from outside as label values: the first `limit` of each kind, then `other`."""
-
-    def __init__(self, limit: int = 50) -> None:
-        self._limit = limit
-        self._seen: set[tuple[str, str]] = set()
-
-    def label(self, kind: str, name: str) -> tuple[str, bool]:
-        """The label for `name`, and whether it is the first time that this label is given."""
-        label = name if _LABEL.fullmatch(name) else "invalid"
-        if (kind, label) in self._seen:
-            return label, False
-        if sum(known == kind for known, _ in self._seen) >= self._limit:
-            label = "other"
-        is_new = (kind, label) not in self._seen
-        self._seen.add((kind, label))
-        return label, is_new
-
-
 _LATENCY_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _CALL_S: Final = (10.0, 30.0, 60.0, 120.0, 300.0, 480.0, 900.0, 1800.0, 3600.0)
 _TOOL_S: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
@@ -217,7 +195,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._known = _Known()
+        self._known = KnownLabels()
 
         self.calls_active = self._gauge("calls_active", "Calls under way.")
         self.calls = self._counter("calls", "Calls that ended, by who ended them.", "ended_by")
@@ -291,6 +269,8 @@ class Metrics:
             "tool_threads_abandoned", "Threads of tools that nobody waits for any more."
         )
 
+        self._of_agents_and_events()
+
         self.audio_dropped_seconds = self._counter(
             "audio_dropped_seconds", "Audio given up because it came too late.", "where"
         )
@@ -321,6 +301,23 @@ class Metrics:
         self.broken_messages = self._counter(
             "broken_messages", "Messages that break their protocol; dropped.", "wire"
         )
+
+    def _of_agents_and_events(self) -> None:
+        self.event_deliveries = self._counter(
+            "event_deliveries", "Events for applications, by what became of them.", "to", "outcome"
+        )
+        for to in ("function", "webhook"):
+            for outcome in ("delivered", "refused", "failed", "dropped"):
+                self.event_deliveries.labels(to, outcome)
+        self.event_retries = self._counter("event_retries", "Webhooks that were posted again.")
+        self.events_waiting = self._gauge("events_waiting", "Events that are not delivered yet.")
+        self.agents_broken = self._gauge(
+            "agents_broken", "Files of agents that cannot be used; their last good state goes on."
+        )
+        self.agent_reloads = self._counter(
+            "agent_reloads", "Changes of agents' files that were found.", "outcome"
+        )
+        _from_zero(self.agent_reloads, "ok", "failed")
 
     def saved(self, outcome: str, seconds: float) -> None:
         """Count a write of a session: `ok`, `failed` (to be tried again) or `fenced`."""

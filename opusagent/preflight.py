@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory, AgentFolder
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
 from opusagent.errors import ConfigError
+from opusagent.hooks.hub import described
 from opusagent.recording import prepare
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.opening import open_storage
+from opusagent.sonic.languages import LANGUAGES, POLYGLOT
 from opusagent.sonic.profiles import PROFILES, Profile
 from opusagent.store import storage_place, storage_settings
 from opusagent.tools.toolbox import Toolbox
@@ -84,13 +86,7 @@ async def bedrock_problem(settings: Settings, connector: BedrockConnector) -> Pr
 async def check(settings: Settings) -> list[Finding]:
     """Look at everything that a call needs."""
     findings = [Finding("configuration", True, _and(warnings(settings) + model_doubts(settings)))]
-    try:
-        agents = AgentDirectory.load(settings.agent_config_dir)
-        found = [", ".join(agents.names), *voice_doubts(settings, agents)]
-        findings.append(Finding("agents", True, _and(found)))
-        findings += await _tools(agents)
-    except ConfigError as error:
-        findings.append(Finding("agents", False, str(error)))
+    findings += [*await _agents(settings), *_events(settings)]
     if settings.enable_session_recording:
         try:
             prepare(settings.recording_output_dir)
@@ -115,10 +111,22 @@ async def check(settings: Settings) -> list[Finding]:
     return findings
 
 
+async def _agents(settings: Settings) -> list[Finding]:
+    """Who answers, and with which tools; a line for each file that cannot be used."""
+    try:
+        agents = AgentFolder(settings.agent_config_dir).look()
+        if agents.problems:
+            return [Finding("agents", False, problem) for problem in agents.problems.values()]
+        told = _and([", ".join(agents.names), *voice_doubts(settings, agents)])
+        return [Finding("agents", True, told), *await _tools(agents)]
+    except ConfigError as error:
+        return [Finding("agents", False, str(error))]
+
+
 async def _tools(agents: AgentDirectory) -> list[Finding]:
     """What each agent can do, as the model is told of it; MCP servers are asked for their tools."""
     findings = []
-    async with Toolbox({name: agents.pick(name)[1].tools for name in agents.names}) as toolbox:
+    async with Toolbox({name: agent.tools for name, agent in agents.agents.items()}) as toolbox:
         for name in agents.names:
             for spec in toolbox.of(name).specs:
                 told = f"{spec.description.partition('\n')[0]} {json.dumps(spec.input_schema)}"
@@ -126,6 +134,15 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
             for server, problem in toolbox.away(name).items():
                 findings.append(Finding(f"MCP server {server} of {name}", False, problem))
     return findings
+
+
+def _events(settings: Settings) -> list[Finding]:
+    """Who is told of calls, if anybody is; nothing is sent."""
+    try:
+        told = described(settings)
+    except ConfigError as error:
+        return [Finding("events", False, str(error))]
+    return [Finding("events", True, told)] if told else []
 
 
 async def _store(settings: Settings) -> Finding:
@@ -153,10 +170,41 @@ async def _store(settings: Settings) -> Finding:
 
 def model_doubts(settings: Settings) -> list[str]:
     """What is not known of the model and its region, one sentence each; new ones appear, so no errors."""
-    profile = _profile_of(settings)
+    return _model_doubts(settings, settings.bedrock_model_id, "BEDROCK_MODEL_ID")
+
+
+def voice_doubts(settings: Settings, agents: AgentDirectory) -> list[str]:
+    """What is not known of the agents' models, and of their voices there, one sentence each."""
+    doubts = []
+    for name, agent in agents.agents.items():
+        if agent.model:
+            doubts += _model_doubts(settings, agent.model, f"agent {name}: model")
+        profile = _profile_of(agent.model or settings.bedrock_model_id)
+        if profile is None:
+            continue
+        if agent.voice not in profile.voices:
+            known = ", ".join(sorted(profile.voices))
+            doubts.append(
+                f"agent {name}: {profile.model_id} is not known to have the voice {agent.voice};"
+                f" known: {known}"
+            )
+        elif agent.language is not None and not _speaks(agent.voice, agent.language, profile):
+            voices = ", ".join(sorted(LANGUAGES[agent.language].voices & profile.voices))
+            doubts.append(
+                f"agent {name}: {agent.voice} is no voice of {agent.language}; those are {voices}"
+            )
+    return doubts
+
+
+def _speaks(voice: str, language: str, profile: Profile) -> bool:
+    return voice in LANGUAGES[language].voices or (profile.name != "v1" and voice in POLYGLOT)
+
+
+def _model_doubts(settings: Settings, model_id: str, key: str) -> list[str]:
+    profile = _profile_of(model_id)
     if profile is None:
         known = ", ".join(sorted(profile.model_id for profile in PROFILES.values()))
-        return [f"BEDROCK_MODEL_ID: {settings.bedrock_model_id} is not known here; known: {known}"]
+        return [f"{key}: {model_id} is not known here; known: {known}"]
     regions = _REGIONS.get(profile.name, frozenset())
     is_elsewhere = settings.aws_endpoint_url_bedrock_runtime is not None
     if not regions or is_elsewhere or settings.aws_region in regions:
@@ -166,23 +214,10 @@ def model_doubts(settings: Settings) -> list[str]:
     return [f"AWS_REGION: {where}"]
 
 
-def voice_doubts(settings: Settings, agents: AgentDirectory) -> list[str]:
-    """Which agents have a voice that the model is not known to have, one sentence each."""
-    profile = _profile_of(settings)
-    if profile is None:
-        return []
-    return [
-        f"agent {name}: {profile.model_id} is not known to have the voice {agent.voice};"
-        f" known: {', '.join(sorted(profile.voices))}"
-        for name, agent in map(agents.pick, agents.names)
-        if agent.voice not in profile.voices
-    ]
-
-
-def _profile_of(settings: Settings) -> Profile | None:
+def _profile_of(model_id: str) -> Profile | None:
     """The model's generation; an inference profile's id has the model's in it."""
     for profile in PROFILES.values():
-        if profile.model_id in settings.bedrock_model_id:
+        if profile.model_id in model_id:
             return profile
     return None
 

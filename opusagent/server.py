@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory, AgentFolder
 from opusagent.audiocodes import messages
 from opusagent.audiocodes.codec import dump
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
-from opusagent.bridges.handshake import Asked, BrokenRequest, Handshake, Nonsense
-from opusagent.bridges.planning import make_plan
+from opusagent.bridges.handshake import Asked, BrokenRequest, CallerLine, Handshake, Nonsense
+from opusagent.bridges.reception import Reception
 from opusagent.bridges.reporting import Reporter
-from opusagent.call.events import Drain, StateChanged
+from opusagent.bridges.under_way import CallsUnderWay, Live
+from opusagent.call.events import StateChanged
 from opusagent.call.plan import CallPlan
 from opusagent.clock import Clock, SystemClock
 from opusagent.config import Settings
 from opusagent.errors import TransportError
 from opusagent.facts import CallFacts
 from opusagent.footprint import holdings, release
-from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, bound
-from opusagent.recording import Recorder, Recordings
+from opusagent.recording import Recorder, open_recordings
 from opusagent.services.session_manager_service import (
     Refusal,
     Refused,
@@ -35,6 +35,7 @@ from opusagent.services.session_manager_service import (
     SessionManagerService,
     Verdict,
 )
+from opusagent.tools.runner import LateTools
 from opusagent.tools.toolbox import Toolbox
 from opusagent.transports import CallerTransport, SonicConnector
 from opusagent.transports.reachability import Problem
@@ -66,21 +67,12 @@ REST_S = 1.0
 """How long after the last call memory is given back, unless another call has begun."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """A call under way."""
-
-    bridge: AudioCodesBridge
-    tenant: str
-    facts: CallFacts
-
-
 class BridgeServer:
     """All calls of this process.
 
     Args:
         settings: What was configured.
-        agents: Who answers.
+        agents: Who answers: a folder, which is looked at before each call, or these for good.
         sonic: Makes streams to Nova Sonic.
         metrics: The process's counts.
         sessions: Keeps the states of calls; None where nothing is kept.
@@ -93,7 +85,7 @@ class BridgeServer:
     def __init__(
         self,
         settings: Settings,
-        agents: AgentDirectory,
+        agents: AgentFolder | AgentDirectory,
         sonic: SonicConnector,
         metrics: Metrics,
         *,
@@ -105,23 +97,16 @@ class BridgeServer:
     ) -> None:
         """Prepare; nothing is bound before `start`."""
         self._settings = settings
-        self._plans = {name: make_plan(settings, *agents.pick(name)) for name in agents.names}
-        self._agents = agents
-        declared = {name: agents.pick(name)[1].tools for name in agents.names}
-        self._tools = tools or Toolbox(declared, meter=metrics)
+        self._reception = Reception(settings, agents, metrics, tools)
         self._sonic = sonic
         self._metrics = metrics
         self._clock = clock or SystemClock()
         self._sessions = sessions
         self._is_shared = is_shared
+        self._recordings = open_recordings(settings, metrics)
         self._at_rest = at_rest
-        self._recordings = _recordings(settings, metrics)
-        self._rest: asyncio.TimerHandle | None = None
-        self._calls: dict[str, _Live] = {}
-        self._replaced: set[_Live] = set()  # ending; the conversation goes on in another call
+        self._calls = CallsUnderWay(metrics, self._rest)
         self._taking_up: dict[str, asyncio.Event] = {}
-        self._none_left = asyncio.Event()
-        self._none_left.set()
         self._draining = False
         self._socket_server = WebSocketServer(
             self.serve,
@@ -143,7 +128,7 @@ class BridgeServer:
         Raises:
             ConfigError: If the address cannot be taken.
         """
-        await self._tools.start()
+        await self._reception.start()
         return await self._socket_server.start()
 
     async def drain(self) -> None:
@@ -153,32 +138,27 @@ class BridgeServer:
         there is time. All are over `RESERVE_S` before `DRAIN_SECONDS` are.
         """
         self._draining = True
+        self._calls.rest_no_more()
         _log.info("draining", calls=len(self._calls), seconds=self._settings.drain_seconds)
         time_s = max(self._settings.drain_seconds - RESERVE_S, 0.0)
         run_on_s = max(time_s - LET_GO_S, 0.0)
         if self._can_be_taken_up:
-            await self._let_go(run_on_s, after_s=run_on_s)
+            await self._calls.let_go(run_on_s, after_s=run_on_s)
         else:
-            await self._wait_for_calls(run_on_s)
-        await self._let_go(min(time_s, LET_GO_S))
+            await self._calls.wait(run_on_s)
+        await self._calls.let_go(min(time_s, LET_GO_S))
         if self._sessions is not None:
             await self._sessions.flush(FLUSH_S)
 
     async def stop(self) -> None:
         """Close the listener and whatever is still open, bounded."""
         self._draining = True
-        await self._let_go(STOP_S)
+        self._calls.rest_no_more()
+        await self._calls.let_go(STOP_S)
         await self._socket_server.stop()
-        await self._tools.stop()
+        await self._reception.stop()
         if self._recordings is not None:
             await asyncio.to_thread(self._recordings.close)
-        if self._rest is not None:
-            self._rest.cancel()
-
-    async def _let_go(self, seconds: float, *, after_s: float = 0.0) -> None:
-        for live in (*self._calls.values(), *self._replaced):
-            live.bridge.step(Drain(after_s))
-        await self._wait_for_calls(seconds)
 
     def abort(self) -> None:
         """Cut every caller's socket at once."""
@@ -206,19 +186,28 @@ class BridgeServer:
             "capacity": self._settings.session_max_concurrent,
             "draining": self._draining,
             "store_problem": self.store_problem,
-            "agents": list(self._agents.names),
+            "agents": list(self._reception.names),
+            "agent_problems": dict(self._reception.problems),
             **({} if self._sessions is None else self._sessions.facts()),
             **holdings(),
         }
 
     def calls(self) -> list[dict[str, JsonValue]]:
         """The calls under way, oldest first; see `CallFacts.as_json`."""
-        return [live.facts.as_json(live.bridge.phase.value) for live in self._calls.values()]
+        return [live.facts.as_json(live.bridge.phase.value) for live in self._calls]
 
     # One socket
 
-    async def serve(self, caller: CallerTransport, tenant: str) -> None:
-        """Find out what a socket is for, and carry its call if it asks for one."""
+    async def serve(
+        self, caller: CallerTransport, tenant: str, query: Mapping[str, str] | None = None
+    ) -> None:
+        """Find out what a socket is for, and carry its call if it asks for one.
+
+        Args:
+            caller: The socket, open.
+            tenant: Whose it is.
+            query: Of the URL that it came to.
+        """
         handshake = Handshake(caller)
         try:
             async with asyncio.timeout(self._settings.handshake_timeout_seconds):
@@ -242,17 +231,15 @@ class BridgeServer:
             case BrokenRequest(got):
                 await self._refuse(caller, "broken_handshake", f"this cannot be read: {got}")
             case Asked(text, message):
-                await self._answer(caller, tenant, text, message)
+                await self._answer(CallerLine(caller, tenant, query or {}, text), message)
 
     async def _answer(
-        self,
-        caller: CallerTransport,
-        tenant: str,
-        text: str | bytes,
-        message: messages.SessionInitiate | messages.SessionResume,
+        self, line: CallerLine, message: messages.SessionInitiate | messages.SessionResume
     ) -> None:
+        caller = line.caller
+        await self._reception.look()  # before all that must not have changed when the call begins
         if isinstance(message, messages.SessionResume):
-            await self._resume(caller, tenant, text, message)
+            await self._resume(line, message)
         elif self._draining:  # upgraded just before
             await self._refuse(caller, "draining", "this bridge is about to end")
         elif self._is_full:
@@ -262,20 +249,15 @@ class BridgeServer:
         elif (live := self._calls.get(message.conversation_id)) and not live.bridge.is_over:
             await self._refuse(caller, "duplicate", "this conversation is under way already")
         else:
-            await self._carry(caller, tenant, text, message)
+            await self._carry(line, message)
 
-    async def _resume(
-        self,
-        caller: CallerTransport,
-        tenant: str,
-        text: str | bytes,
-        message: messages.SessionResume,
-    ) -> None:
+    async def _resume(self, line: CallerLine, message: messages.SessionResume) -> None:
         """Give a caller who comes back her conversation: from this process, or from the store."""
+        caller, tenant = line.caller, line.tenant
         live = await self._settled(message.conversation_id)
         if live is not None and live.tenant == tenant:
             self._metrics.recovery("resumed")
-            await live.bridge.attach(caller, text)
+            await live.bridge.attach(caller, line.text)
         elif live is not None:
             await self._refuse(caller, "unknown_session", Refused(Refusal.FOREIGN).words)
         elif self._draining:  # not refused: she would be hung up on
@@ -289,7 +271,7 @@ class BridgeServer:
                 case Resumed() if self._draining:  # since it was asked for
                     await caller.close(1012, "service restart")
                 case Resumed(state):
-                    await self._carry(caller, tenant, text, message, resume_from=state)
+                    await self._carry(line, message, resume_from=state)
                 case Refused(reason=Refusal.TAKEN):  # not refused: she is there, on another socket
                     await caller.close(1000, "resumed elsewhere")
                 case Refused(reason=Refusal.FOREIGN) as refused:
@@ -298,15 +280,15 @@ class BridgeServer:
                     await self._refuse(caller, "unknown_session", refused.words)
                 case Refused(reason):
                     _log.warning("started afresh", reason=reason)
-                    await self._carry(caller, tenant, text, message)
+                    await self._carry(line, message)
 
-    async def _settled(self, conversation_id: str) -> _Live | None:
+    async def _settled(self, conversation_id: str) -> Live | None:
         """The call that has this conversation, if one has.
 
         Asked for twice at once, the second one gets what the first one got; and a call that has just
         ended has stored its end.
         """
-        waited_for: _Live | None = None
+        waited_for: Live | None = None
         while True:
             if (others := self._taking_up.get(conversation_id)) is not None:
                 await others.wait()
@@ -331,24 +313,9 @@ class BridgeServer:
             del self._taking_up[conversation_id]
             done.set()
 
-    def _plan_for(self, bot_name: str, stored: SessionState | None) -> tuple[str, CallPlan]:
-        """Who answers; who answered before goes on, as she was, whatever has become of her file."""
-        name, agent = self._agents.pick(bot_name)
-        if stored is None or not stored.agent:
-            return name, self._plans[name]
-        name = str(stored.metadata.get("agent", name))
-        try:
-            agent = Agent.model_validate(stored.agent)
-            return name, make_plan(self._settings, name, agent)
-        except (ValidationError, OSError, ValueError) as error:
-            _log.warning("the stored agent cannot be used", agent=name, problem=str(error))
-            return self._agents.pick(name)[0], self._plans[self._agents.pick(name)[0]]
-
     async def _carry(
         self,
-        caller: CallerTransport,
-        tenant: str,
-        text: str | bytes,
+        line: CallerLine,
         message: messages.SessionInitiate | messages.SessionResume,
         *,
         resume_from: SessionState | None = None,
@@ -360,48 +327,67 @@ class BridgeServer:
             bot_name, number = resume_from.bot_name, resume_from.caller
         else:
             bot_name, number = "", ""
-        name, plan = self._plan_for(bot_name, resume_from)
-        context = {"conversation_id": conversation_id, "agent": name}
-        if tenant:
-            context["tenant"] = tenant
+        plan = self._reception.plan(bot_name, line.query, resume_from)
+        context = {"conversation_id": conversation_id, "agent": plan.agent_name}
+        if line.tenant:
+            context["tenant"] = line.tenant
         reporter = Reporter(self._metrics, **context)
         facts = CallFacts(
-            conversation_id, agent=name, tenant=tenant, clock=self._clock, then=reporter.report
-        )
-        tools = self._tools.of(name)  # by the file as it is now: a stored one could name any module
-        run_tool = tools.for_call(
             conversation_id,
-            caller=number,
-            agent=name,
-            state=None if resume_from is None else resume_from.variables,
-            on_state=lambda key, value: bridge.step(StateChanged(key, value)),
+            agent=plan.agent_name,
+            tenant=line.tenant,
+            clock=self._clock,
+            then=reporter.report,
         )
+        tools = LateTools()
+
+        def answered_by(chosen: CallPlan) -> CallPlan:
+            name = chosen.agent_name
+            own = self._reception.tools(name)
+            tools.of_call = own.for_call(
+                conversation_id,
+                caller=number,
+                agent=name,
+                state=None if resume_from is None else resume_from.variables,
+                on_state=lambda key, value: bridge.step(StateChanged(key, value)),
+            )
+            return replace(chosen, tools=own.specs, query=line.query)
+
+        def settle(called: str) -> CallPlan:
+            chosen = self._reception.plan_by_number(bot_name, line.query, called)
+            facts.answered_by(chosen.agent_name)
+            reporter.bind(agent=chosen.agent_name)
+            return answered_by(chosen)
+
+        plan = answered_by(plan)
+        if resume_from is None and self._reception.hangs_on_number(line.query):
+            plan = replace(plan, settle=settle)
         bridge = AudioCodesBridge(
-            platform_websocket=caller,
+            platform_websocket=line.caller,
             realtime_websocket=self._sonic,
-            session_config=replace(plan, tools=tools.specs),
+            session_config=plan,
             session_storage=self._sessions,
-            tenant=tenant,
+            tenant=line.tenant,
             resume_from=resume_from,
             start_afresh=isinstance(message, messages.SessionResume) and resume_from is None,
             report=facts.report,
-            tool=run_tool,
-            keep=run_tool.state.learn,
-            recorder=self._recorder(conversation_id, name),
+            tool=tools,
+            keep=tools.keep,
+            recorder=self._recorder(conversation_id, plan.agent_name),
             clock=self._clock,
         )
-        live = _Live(bridge, tenant, facts)
-        self._begin(conversation_id, live)
+        live = Live(bridge, line.tenant, facts)
+        self._calls.begin(conversation_id, live)
         began = self._clock.monotonic()
         try:
             with bound(**context):
-                outcome = await bridge.run(text)
+                outcome = await bridge.run(line.text)
             reporter.ended(outcome, self._clock.monotonic() - began)
         except Exception:  # noqa: BLE001 - the top of a call: a bug ends this call and no other
             _log.exception("call failed", **context)
             self._metrics.calls.labels("bug").inc()
         finally:
-            self._end(conversation_id, live)
+            self._calls.end(conversation_id, live)
 
     def _recorder(self, conversation_id: str, agent: str) -> Recorder | None:
         if self._recordings is None:
@@ -411,25 +397,9 @@ class BridgeServer:
             conversation_id, agent=agent, at=self._clock.utcnow(), now=now
         )
 
-    def _begin(self, conversation_id: str, live: _Live) -> None:
-        if (ending := self._calls.get(conversation_id)) is not None:
-            self._replaced.add(ending)
-        self._calls[conversation_id] = live
-        self._none_left.clear()
-        self._metrics.calls_active.set(len(self._calls))
-        if self._rest is not None:
-            self._rest.cancel()
-
-    def _end(self, conversation_id: str, live: _Live) -> None:
-        if self._calls.get(conversation_id) is live:
-            del self._calls[conversation_id]
-        self._replaced.discard(live)
-        self._metrics.calls_active.set(len(self._calls))
-        if self._calls or self._replaced:
-            return
-        self._none_left.set()
-        if not self._draining:
-            self._rest = asyncio.get_running_loop().call_later(REST_S, self._at_rest)
+    def _rest(self) -> None:
+        self._reception.at_rest()
+        self._at_rest()
 
     async def _refuse(self, caller: CallerTransport, label: str, reason: str) -> None:
         """Answer with `session.error`, so that the tenant's fail-over runs."""
@@ -441,13 +411,6 @@ class BridgeServer:
             return
         await caller.close(1000, "refused")
 
-    async def _wait_for_calls(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._none_left.wait()
-        except TimeoutError:
-            pass
-
     @property
     def _can_be_taken_up(self) -> bool:
         """Whether another process would find our calls."""
@@ -457,9 +420,3 @@ class BridgeServer:
     @property
     def _is_full(self) -> bool:
         return len(self._calls) >= self._settings.session_max_concurrent
-
-
-def _recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
-    if not settings.enable_session_recording:
-        return None
-    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)

@@ -9,11 +9,12 @@ import signal
 import structlog
 
 from opusagent.admin import AdminServer
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentFolder
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, effective, warnings
 from opusagent.errors import ConfigError
 from opusagent.footprint import settle
+from opusagent.hooks.hub import open_hooks
 from opusagent.observability import Metrics, configure_logging
 from opusagent.preflight import (
     bedrock_problem,
@@ -63,19 +64,21 @@ async def serve(settings: Settings) -> int:
     connector = make_connector(settings, credentials)
     await connector.prepare()
     metrics = Metrics()
-    agents = AgentDirectory.load(settings.agent_config_dir)
-    for sentence in model_doubts(settings) + voice_doubts(settings, agents):
+    agents = AgentFolder.open(settings.agent_config_dir)
+    for sentence in model_doubts(settings) + voice_doubts(settings, agents.directory):
         _log.warning(sentence)
     kept_in = storage_settings(settings)
     storage = open_storage(kept_in, clock=clock)
     if not kept_in.outlives_us:
         _log.warning("REDIS_URL is not set: a call cannot be taken up by another process")
+    hooks = open_hooks(settings, metrics, clock)
     sessions = SessionManagerService(
         storage,
         session_ttl=settings.session_ttl,
         keep_ended=settings.keep_ended_sessions,
         clock=clock,
         meter=metrics,
+        listener=hooks,
     )
     server = BridgeServer(
         settings,
@@ -94,6 +97,7 @@ async def serve(settings: Settings) -> int:
     port = await server.start()
     stop, at_once = _on_signals()
     settle()
+    await hooks.start()
     await sessions.start()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(admin.run())
@@ -119,6 +123,7 @@ async def serve(settings: Settings) -> int:
         await server.stop()
         admin.stop()
     await sessions.stop()
+    await (hooks.stop() if code == EXIT_OK else hooks.stop(0.0))
     await storage.close()
     return code
 

@@ -164,6 +164,58 @@ def test_wrong_tokens_are_refused_without_being_shown(pairs: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+SECRET = {"webhook_secret": "sixteen letters!"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"webhook_url": "http://crm.example/x"} | SECRET, "--webhook-url: must be https://HOST"),
+        ({"webhook_url": "https://me:hunter2@crm.example/"} | SECRET, "--webhook-url: must be"),
+        ({"webhook_url": "hunter2"} | SECRET, "--webhook-url: must be"),
+        ({"webhook_url": "https://crm.example/"}, "WEBHOOK_URL and WEBHOOK_SECRET belong together"),
+        (SECRET, "WEBHOOK_URL and WEBHOOK_SECRET belong together"),
+        ({"webhook_secret": "hunter2"}, "--webhook-secret: must have 16 characters"),
+        (
+            {"webhook_secret": "whsec_hunter2*"},
+            "--webhook-secret: what follows whsec_ is not base64",
+        ),
+        ({"event_hooks": "my_app"}, "--event-hooks: 'my_app' is not module:function"),
+        ({"event_hooks": "a:b, c d:e"}, "--event-hooks: 'c d:e' is not module:function"),
+        ({"webhook_timeout_seconds": "31"}, "--webhook-timeout-seconds: "),
+        ({"event_queue_size": "0"}, "--event-queue-size: "),
+    ],
+)
+def test_a_receiver_of_events_that_cannot_be_is_refused_without_its_secrets(
+    settings: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        load(settings)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_receivers_of_events_are_read_from_every_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load().event_hooks == ()
+    monkeypatch.setenv("EVENT_HOOKS", " a.b:c , d.py:e ,")
+    assert load().event_hooks == ("a.b:c", "d.py:e")
+    monkeypatch.delenv("EVENT_HOOKS")
+    file = toml(tmp_path, 'event_hooks = ["a:b"]\nwebhook_url = "http://localhost:1/x"')
+    settings = load(SECRET, file=file)
+    assert settings.event_hooks == ("a:b",)
+    shown = json.dumps(effective(settings))
+    assert "localhost" not in shown
+    assert "sixteen" not in shown
+
+
+def test_a_webhook_with_texts_is_pointed_out() -> None:
+    plain = {"bridge_token": "x", "webhook_url": "https://crm.example/"} | SECRET
+    assert warnings(load(plain)) == []
+    (said,) = warnings(load(plain | {"webhook_include_text": "true"}))
+    assert said.startswith("WEBHOOK_INCLUDE_TEXT is on")
+
+
 def test_a_blank_token_is_refused() -> None:
     with pytest.raises(ConfigError, match="--bridge-token: must not be blank"):
         load({"bridge_token": "  "})

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory
 from opusagent.clock import SystemClock
 from opusagent.config import Settings
+from opusagent.models.agent import Agent
 from opusagent.preflight import (
     Finding,
     bedrock_problem,
@@ -150,6 +151,74 @@ def test_a_voice_that_the_model_does_not_have_is_a_doubt() -> None:
     assert "greta" in doubt
     assert voice_doubts(Settings(bedrock_model_id="amazon.nova-sonic-v1:0"), agents) == []
     assert voice_doubts(Settings(bedrock_model_id="new-one"), agents) == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "words"),
+    [
+        ({"voice": "carolina", "language": "de-DE"}, "carolina is no voice of de-DE; those are lennart, tina"),
+        ({"voice": "tiffany", "language": "de-DE"}, None),
+        ({"voice": "tina", "language": "de-DE"}, None),
+        ({"model": "amazon.nova-sonic-v1:0", "voice": "greta", "language": "de-DE"}, None),
+        ({"model": "amazon.nova-sonic-v1:0", "language": "de-DE"}, "those are greta, lennart"),
+        ({"model": "amazon.nova-lite-v1:0"}, "agent a: model: amazon.nova-lite-v1:0 is not known"),
+        ({"model": "amazon.nova-sonic-v1:0", "voice": "tina"}, "nova-sonic-v1:0 is not known to have the voice tina"),
+    ],
+)  # fmt: skip
+def test_the_model_and_language_of_an_agent_are_looked_at_too(
+    agent: dict[str, object], words: str | None
+) -> None:
+    agents = AgentDirectory(
+        {"default": SILENT_AGENT, "a": Agent.model_validate({"system_prompt": "x", **agent})}
+    )
+    found = "; ".join(voice_doubts(Settings(), agents))
+    assert words in found if words else not found
+
+
+def test_agents_are_listed_and_each_file_that_is_wrong_has_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "default.toml").write_text("system_prompt = 'x'")
+    (tmp_path / "sales.toml").write_text("system_prompt = 'x'")
+    without_keys(monkeypatch, tmp_path)
+    settings = Settings(
+        agent_config_dir=tmp_path, aws_endpoint_url_bedrock_runtime="https://localhost:1"
+    )
+    agents = found(asyncio.run(check(settings)), "agents")
+    assert agents.ok
+    assert agents.found == "default, sales"
+    (tmp_path / "sales.toml").write_text("system_prompt = '{x}'")
+    (tmp_path / "other.toml").write_text("=")
+    wrong = [f for f in asyncio.run(check(settings)) if f.what == "agents"]
+    assert [finding.ok for finding in wrong] == [False, False]
+    assert wrong[0].found.startswith(f"{tmp_path / 'other.toml'}: is not TOML")
+    assert wrong[1].found.startswith(f"{tmp_path / 'sales.toml'}: system_prompt: unknown variable")
+
+
+@pytest.mark.parametrize(
+    ("settings", "ok", "words"),
+    [
+        ({"event_hooks": ["json:dumps"]}, True, "json:dumps"),
+        ({"event_hooks": ["json:nothing"]}, False, "EVENT_HOOKS: json has no function nothing"),
+        (
+            {"webhook_url": "https://crm.example/hush", "webhook_secret": "sixteen letters!"},
+            True,
+            "webhook at https://crm.example",
+        ),
+    ],
+)
+def test_who_is_told_of_calls_is_looked_at(
+    settings: dict[str, object],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    ok: bool,
+) -> None:
+    without_keys(monkeypatch, tmp_path)
+    elsewhere = {"aws_endpoint_url_bedrock_runtime": "https://localhost:1"}
+    finding = found(asyncio.run(check(Settings.model_validate(elsewhere | settings))), "events")
+    assert (finding.ok, finding.found) == (ok, words)
 
 
 def test_doubts_are_said_and_fail_no_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory
+from opusagent.bridges.under_way import REST_S
 from opusagent.config import Settings
+from opusagent.models.agent import Agent
 from opusagent.observability import Metrics
-from opusagent.server import REST_S, BridgeServer
+from opusagent.server import BridgeServer
 from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
 from tests.bridges.rig import pass_time
 from tests.call.driver import SILENT_AGENT
@@ -52,24 +55,33 @@ class Exchange:
         rested: When it was at rest.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup, **settings: Any) -> None:
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        *,
+        agents: Mapping[str, Agent] = MappingProxyType({"default": SILENT_AGENT}),
+        problems: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self._tasks = tasks
         self.loop = asyncio.get_running_loop()
         self.rested: list[float] = []
         self.connector = MemoryConnector()
         self.server = BridgeServer(
             Settings(**settings),
-            AgentDirectory({"default": SILENT_AGENT}),
+            AgentDirectory(agents, problems=problems),
             self.connector,
             Metrics(),
             clock=LoopClock(),
             at_rest=lambda: self.rested.append(self.loop.time()),
         )
 
-    async def call(self, conversation_id: str) -> tuple[MemoryCaller, asyncio.Task[None]]:
+    async def call(
+        self, conversation_id: str, query: Mapping[str, str] | None = None
+    ) -> tuple[MemoryCaller, asyncio.Task[None]]:
         """Somebody calls; gives her end of the line and what ends with the call."""
         ours, theirs = caller_pair()
-        task = self._tasks.create_task(self.server.serve(ours, ""))
+        task = self._tasks.create_task(self.server.serve(ours, "", query))
         await theirs.send(initiate(conversation_id))
         await pass_time(0.1)
         return theirs, task
@@ -266,3 +278,66 @@ def test_a_call_that_ends_after_the_server_has_stopped_changes_nothing() -> None
         assert exchange.rested == []
 
     on_an_exchange(main)
+
+
+# Who answers
+
+
+STAFF = {
+    "default": SILENT_AGENT,
+    "sales": SILENT_AGENT.model_copy(
+        update={"system_prompt": "I sell at {called}.", "numbers": ("+4930*",), "model": "other"}
+    ),
+    "help": SILENT_AGENT.model_copy(update={"system_prompt": "I help {query.who}."}),
+}
+
+
+async def prompt_of(exchange: Exchange) -> str:
+    """What the newest stream was told before the call."""
+    stream = exchange.connector.streams[-1]
+    while True:
+        event = json.loads(await stream.receive() or b"{}")["event"]
+        if "textInput" in event:
+            return str(event["textInput"]["content"])
+
+
+async def start(caller: MemoryCaller, conversation_id: str, callee: str) -> None:
+    activity = {"type": "event", "name": "start", "parameters": {"callee": callee}}
+    message = {"type": "activities", "conversationId": conversation_id, "activities": [activity]}
+    await caller.send(json.dumps(message))
+    await pass_time(0.1)
+
+
+def test_the_called_number_picks_the_agent_its_model_and_its_prompt() -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, task = await exchange.call("c")
+        assert exchange.connector.streams == []
+        await start(caller, "c", "+49301")
+        assert exchange.connector.models == ["other"]
+        assert await prompt_of(exchange) == "I sell at +49301."
+        assert exchange.server.calls()[0]["agent"] == "sales"
+        await caller.send(end("c"))
+        await task
+
+    on_an_exchange(main, agents=STAFF)
+
+
+def test_the_query_of_the_url_picks_the_agent_without_waiting_for_the_number() -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, task = await exchange.call("c", query={"agent": "help", "who": "you"})
+        assert await prompt_of(exchange) == "I help you."
+        await start(caller, "c", "+49301")
+        assert exchange.server.calls()[0]["agent"] == "help"
+        assert len(exchange.connector.streams) == 1
+        await caller.send(end("c"))
+        await task
+
+    on_an_exchange(main, agents=STAFF)
+
+
+def test_what_is_wrong_with_files_of_agents_stands_in_the_stats() -> None:
+    async def main(exchange: Exchange) -> None:
+        assert exchange.server.stats()["agent_problems"] == {"x.toml": "x.toml: is not TOML"}
+        assert exchange.server.ready() == []
+
+    on_an_exchange(main, problems={"x.toml": "x.toml: is not TOML"})

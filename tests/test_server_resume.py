@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory
 from opusagent.call.events import EndedBy
 from opusagent.config import Settings
+from opusagent.hooks.events import CallEnded, Event
+from opusagent.hooks.story import events_between
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ConversationItem, SessionState
 from opusagent.observability import Metrics
@@ -78,7 +80,9 @@ class Process:
             clock=house.clock,
             meter=self.metrics,
             session_ttl=self.settings.session_ttl,
+            listener=self,
         )
+        self.events: list[Event] = []
         self.server = BridgeServer(
             self.settings,
             AgentDirectory(agents or {"default": SILENT_AGENT}),
@@ -89,6 +93,14 @@ class Process:
             clock=house.clock,
             at_rest=lambda: None,
         )
+
+    def stored(self, before: SessionState | None, after: SessionState, tenant: str) -> None:
+        """What applications would be told."""
+        self.events += events_between(before, after, tenant=tenant)
+
+    @property
+    def told_applications(self) -> list[str]:
+        return [event.type for event in self.events]
 
     async def socket(
         self, kind: str, conversation_id: str = "c", *, tenant: str = "", **fields: object
@@ -728,5 +740,48 @@ def test_three_processes_are_replaced_one_after_the_other_and_no_call_is_lost() 
                     assert phones[name].accepted
                 await drain
             assert sum(process.server.stats()["calls_active"] for process in fleet) == 20
+
+    in_a_house(main)
+
+
+# What applications are told
+
+
+def test_a_call_that_moves_from_process_to_process_is_told_once_as_a_whole() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as one:
+            first = await one.call(caller="+1555")
+            async with asyncio.TaskGroup() as tasks:
+                drain = tasks.create_task(one.server.drain())
+                await pass_time(25.0)
+                assert drain.done()
+            assert first.end.closed_with is not None
+            assert one.told_applications == ["call.started", "call.ended"]
+            async with house.process() as two:
+                second = await two.resume()
+                assert two.told_applications == ["call.resumed"]
+                await second.say("session.end")
+                await pass_time(5.0)
+                assert two.told_applications == ["call.resumed", "call.ended"]
+                paused, over = one.events[-1], two.events[-1]
+                assert isinstance(paused, CallEnded)
+                assert isinstance(over, CallEnded)
+                assert (paused.ended_by, paused.resumable) == ("shutdown", True)
+                assert (over.ended_by, over.resumable) == ("caller", False)
+                assert paused.id != over.id
+
+    in_a_house(main)
+
+
+def test_a_caller_who_comes_back_to_the_same_process_is_told_as_well() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            first = await here.call()
+            first.end.abort()
+            await pass_time(5.0)
+            second = await here.resume()
+            await second.say("session.end")
+            await pass_time(5.0)
+            assert here.told_applications == ["call.started", "call.resumed", "call.ended"]
 
     in_a_house(main)

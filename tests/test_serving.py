@@ -123,7 +123,7 @@ def test_a_served_bridge_carries_a_call_and_ends_at_once_when_told_to(tmp_path: 
         assert '"call ended"' in text
         levels = {json.loads(line)["level"] for line in bridge.log}
         assert levels <= {"info", "warning"}
-        for private in ("4930901820", "Ada", KEYS["AWS_SECRET_ACCESS_KEY"] + '"'):
+        for private in ("4930901820", "Ada", f'"{KEYS["AWS_SECRET_ACCESS_KEY"]}"'):
             assert private not in text
 
     run(main)
@@ -177,6 +177,33 @@ def test_a_signal_turns_the_bridge_red_and_a_second_one_ends_it_at_once(tmp_path
             bridge.signal(signal.SIGINT)
             assert await ended(bridge.child, 4.0) == 130
         assert call.result().refused is None
+
+    run(main)
+
+
+def test_an_agent_s_file_that_changes_is_used_for_the_next_call(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path) as bridge:
+            file = tmp_path / "agents" / "default.toml"
+
+            async def prompt() -> str:
+                await bridge.call(say(), WaitForBot(quiet_s=0.1))
+                record = bridge.service.streams[-1].record
+                assert record is not None
+                return record.system_prompt
+
+            assert await prompt() == "You are a test."
+            file.write_text('system_prompt = "You are {agent}, called by {caller}."\n')
+            assert await prompt() == "You are default, called by +4930901820."
+            file.write_text('system_prompt = "You are {nobody}."\n')
+            assert await prompt() == "You are default, called by +4930901820."
+            assert (await bridge.get("/readyz")).status_code == 200
+            problems = (await bridge.get("/stats")).json()["agent_problems"]
+            assert "unknown variable {nobody}" in problems[str(file)]
+            assert "opusagent_agents_broken 1.0" in (await bridge.get("/metrics")).text
+        (line,) = [json.loads(line) for line in bridge.log if '"error"' in line]
+        assert "unknown variable {nobody}" in line["problem"]
+        assert "4930901820" not in "".join(bridge.log)
 
     run(main)
 

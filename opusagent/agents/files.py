@@ -1,11 +1,11 @@
-"""Agents from files: `config/agents/NAME.toml` answers calls for the bot `NAME`."""
+"""One agent's file, `config/agents/NAME.toml`, and all that it names."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -14,60 +14,13 @@ from opusagent.errors import ConfigError
 from opusagent.models.agent import Agent, AgentTool, McpServer, PythonTools
 from opusagent.tools.toolbox import check_tools
 
-__all__ = ["DEFAULT", "AgentDirectory", "load_agent"]
-
-DEFAULT: Final = "default"
-"""The name of the agent that answers when no file is named like the bot."""
+__all__ = ["load_agent", "shipped_default", "sources_of"]
 
 _HERE = Path(__file__).parent
 _SHIPPED: Final = (
     _HERE / "default.toml",  # put there by the wheel's build
     _HERE.parents[1] / "config" / "agents" / "default.toml",  # a checkout
 )
-
-
-class AgentDirectory:
-    """All agents of this bridge, read and checked once, at start-up."""
-
-    def __init__(self, agents: Mapping[str, Agent]) -> None:
-        """Take agents by name.
-
-        Raises:
-            ConfigError: If none of them is named `default`.
-        """
-        if DEFAULT not in agents:
-            raise ConfigError(f"no agent is named {DEFAULT!r}")
-        self._agents = dict(agents)
-        self._by_folded_name = {name.casefold(): name for name in agents}
-
-    @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read every `*.toml` in `directory`; where it has no `default.toml`, the shipped one answers.
-
-        Raises:
-            ConfigError: If the directory is named and missing, or a file in it cannot be used; the
-                message has the file, the key and the reason.
-        """
-        if not directory.is_dir() and directory != Path("config/agents"):
-            raise ConfigError(f"AGENT_CONFIG_DIR: {directory} is not a directory")
-        agents: dict[str, Agent] = {}
-        for path in sorted(directory.glob("*.toml")):
-            if path.stem.casefold() in map(str.casefold, agents):
-                raise ConfigError(f"{path}: another agent has the same name but for upper case")
-            agents[path.stem] = load_agent(path)
-        if DEFAULT not in agents:
-            agents[DEFAULT] = load_agent(_shipped_default())
-        return cls(agents)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The agents by name, in order."""
-        return tuple(sorted(self._agents))
-
-    def pick(self, bot_name: str) -> tuple[str, Agent]:
-        """The agent that answers for `bot_name` (upper and lower case alike), else `default`."""
-        name = self._by_folded_name.get(bot_name.casefold(), DEFAULT)
-        return name, self._agents[name]
 
 
 def load_agent(path: Path) -> Agent:
@@ -85,7 +38,12 @@ def load_agent(path: Path) -> Agent:
         agent = Agent.model_validate(values)
     except ValidationError as error:
         problems = [
-            ": ".join([*filter(None, [".".join(map(str, detail["loc"]))]), detail["msg"]])
+            ": ".join(
+                [
+                    *filter(None, [".".join(map(str, detail["loc"]))]),
+                    detail["msg"].removeprefix("Value error, "),
+                ]
+            )
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError(f"{path}: {'; '.join(problems)}") from None
@@ -111,11 +69,37 @@ def load_agent(path: Path) -> Agent:
     )
 
 
-def _shipped_default() -> Path:
+def sources_of(path: Path) -> tuple[Path, ...]:
+    """The files that the agent in `path` is made of, also those that are missing; modules of tools are not.
+
+    Of a file that is no TOML only the file itself. Never raises.
+    """
+    try:
+        values = _read_toml(path)
+    except ConfigError:
+        return (path,)
+    return (path, *(path.parent / name for name in _named(values)))
+
+
+def shipped_default() -> Path:
+    """The agent that comes with the program.
+
+    Raises:
+        ConfigError: If none came.
+    """
     for path in _SHIPPED:
         if path.is_file():
             return path
-    raise ConfigError(f"AGENT_CONFIG_DIR: no {DEFAULT}.toml there, and none came with the program")
+    raise ConfigError("AGENT_CONFIG_DIR: no default.toml there, and none came with the program")
+
+
+def _named(values: dict[str, Any]) -> Iterator[str]:
+    """Files besides modules of tools that the TOML names, whatever else is wrong with it."""
+    names = [values.get("system_prompt_file"), values.get("comfort_audio")]
+    for key in ("greeting", "filler", "failure"):
+        section = values.get(key)
+        names.append(section.get("audio") if isinstance(section, dict) else None)
+    yield from (name for name in names if isinstance(name, str) and name)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -303,7 +303,7 @@ class BaseBridge:
     def _open(self, stream: StreamId) -> None:
         rate = self._call.caller_bytes_per_second
         pipe = SonicPipe(
-            self._sonic.connect(),
+            self._sonic.connect(self._call.model_id),
             encode=self._call.audio_encoder(stream),
             audio=partial(AudioTail, rate, BACKLOG_S),
             on_opened=partial(self._opened, stream),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -11,7 +12,7 @@ from opusagent.audiocodes.codec import dump, parse
 from opusagent.errors import RemoteProtocolError
 from opusagent.transports import CallerTransport
 
-__all__ = ["Asked", "BrokenRequest", "Handshake", "Nonsense"]
+__all__ = ["Asked", "BrokenRequest", "CallerLine", "Handshake", "Nonsense"]
 
 _log = structlog.get_logger("opusagent.server")
 
@@ -25,6 +26,16 @@ class Asked:
 
     text: str | bytes
     message: messages.SessionInitiate | messages.SessionResume
+
+
+@dataclass(frozen=True, slots=True)
+class CallerLine:
+    """A caller's socket, the query of its URL, and the message on it that asks for a call, as it came."""
+
+    caller: CallerTransport
+    tenant: str
+    query: Mapping[str, str]
+    text: str | bytes
 
 
 @dataclass(frozen=True, slots=True)

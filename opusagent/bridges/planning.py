@@ -18,7 +18,7 @@ def make_plan(settings: Settings, name: str, agent: Agent) -> CallPlan:
     return CallPlan(
         agent=agent,
         agent_name=name,
-        model_id=settings.bedrock_model_id,
+        model_id=agent.model or settings.bedrock_model_id,
         greeting_audio=_recording(agent.greeting.audio),
         comfort_audio=_recording(agent.comfort_audio),
         filler_audio=_recording(agent.filler.audio),
@@ -44,9 +44,11 @@ def make_plan(settings: Settings, name: str, agent: Agent) -> CallPlan:
     )
 
 
-@lru_cache(maxsize=64)
 def _recording(path: str) -> Recording:
-    if not path:
-        return Recording()
+    return _read(path, Path(path).stat().st_mtime_ns) if path else Recording()
+
+
+@lru_cache(maxsize=64)
+def _read(path: str, _changed_at: int) -> Recording:
     data = Path(path).read_bytes()
     return Recording({rate: load_wav(data, rate) for rate in PLAY_RATES_HZ})

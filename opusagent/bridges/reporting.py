@@ -87,6 +87,10 @@ class Reporter:
             "stream closed": self._stream_closed,
         }
 
+    def bind(self, **context: JsonValue) -> None:
+        """Put something else on every line from now on."""
+        self._log = self._log.bind(**context)
+
     def report(self, report: Report) -> None:
         """Count and log one report; what the replay ring had to give up gets a line of its own."""
         if (count := self._counters.get(report.event)) is not None:

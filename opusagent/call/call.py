@@ -150,6 +150,11 @@ class Call:
         return self._phone.caller_format.sample_rate_hz * 2
 
     @property
+    def model_id(self) -> str:
+        """Which model its streams are opened to."""
+        return self._line.plan.model_id
+
+    @property
     def phase(self) -> Phase:
         """How far the call has come."""
         return self._line.phase
@@ -201,7 +206,7 @@ class Call:
             case phone_events.CallStarted():
                 private: dict[str, JsonValue] = {"caller": event.caller, "callee": event.callee}
                 self._line.out.append(Report("call started", {}, private))
-                self._opening.start_came(now)
+                self._opening.start_came({"callee": event.callee, **event.parameters}, now)
             case phone_events.CallerHungUp():
                 self._line.last.append(HangUpSocket(1000, "session ended"))
                 if self._talk is not None:

@@ -111,13 +111,16 @@ class Comeback:
             self._opening.await_start(now)
         line.saved = stored
         talk.changed = True
-        talk.model.open(now)
+        if not self._opening.waits:
+            talk.model.open(now)
         self._accept(state, "other process", away_s=None)
 
     def _accept(self, state: SessionState, where: str, *, away_s: float | None) -> None:
         phone = self._line.phone
         phone.accept()
         state.status = SessionStatus.ACTIVE
+        facts = state.metadata.items()
+        state.metadata = {key: fact for key, fact in facts if key not in ("ended_by", "end_reason")}
         state.media_format, state.play_format = phone.caller_format, phone.play_format
         self._line.report(
             "session resumed",

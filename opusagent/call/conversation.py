@@ -26,6 +26,7 @@ from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
+from opusagent.call.script import Script
 from opusagent.call.silence import Silence
 from opusagent.call.timers import Timers
 from opusagent.models.session_state import Role, SessionState
@@ -65,6 +66,7 @@ class Conversation:
     """Joins the two sides of a call.
 
     Args:
+        script: The agent's texts.
         phone: With its formats settled.
         out: Where effects are appended, in order.
         save: Orders the state to be stored, before anything that `out` gets later.
@@ -77,6 +79,7 @@ class Conversation:
         plan: CallPlan,
         *,
         ambient: Ambient,
+        script: Script,
         phone: PhoneSide,
         out: list[Effect],
         save: Callable[[], None],
@@ -85,7 +88,7 @@ class Conversation:
         now: float,
     ) -> None:
         self._plan = plan
-        self._ambient = ambient
+        self._script = script
         self._phone = phone
         self._out = out
         self._save = save
@@ -106,6 +109,7 @@ class Conversation:
                 input_rate_hz=phone.caller_format.sample_rate_hz,
                 output_rate_hz=phone.play_format.sample_rate_hz,
             ),
+            prompt=lambda: script.prompt,
             context=self._chronicle.context,
             new_id=ambient.new_id,
             random=ambient.random,
@@ -142,11 +146,12 @@ class Conversation:
         self._started = True
         self._greet_by = now + PATIENCE_S
         self._silence.begin(now)
+        self._greeting.reword(self._script.greeting)
         if sound := self._greeting.sound_at(self._phone.play_format.sample_rate_hz):
             self._phone.play(sound, GREETING, now)
             self._phone.complete_turn(now)
             self._transcript.bot_recorded(
-                self._plan.agent.greeting.text, content_id=GREETING, at=self._chronicle.at()
+                self._greeting.text, content_id=GREETING, at=self._chronicle.at()
             )
             self.changed = True
         self._greet(now)
@@ -217,7 +222,7 @@ class Conversation:
         acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
         if last is not None and last.type == "input" and not acted:
             self.model.type_text(last.text, now, is_turn=True)  # nobody has answered all of it
-        elif not asked and not state.audio_buffer and (text := self._plan.agent.resume.text):
+        elif not asked and not state.audio_buffer and (text := self._script.resume):
             self.model.type_text(text, now)
         self.changed = True
 

@@ -45,6 +45,12 @@ class Greeting:
         self._state = _State.NOT_YET if typed else _State.DONE
         self._tries = 0
 
+    def reword(self, text: str) -> None:
+        """Take the text as it is to be typed; nothing is, where nothing is left of it."""
+        self.text = text.strip()
+        if not self.text and self._state is _State.NOT_YET:
+            self._state = _State.DONE
+
     def sound_at(self, rate_hz: int) -> bytes:
         """The recording at a play rate; empty where there is none."""
         return self._recording.at(rate_hz)

@@ -79,6 +79,11 @@ class Line:
         """Note something for the log."""
         self.out.append(Report(event, fields))
 
+    def note(self, **facts: JsonValue) -> None:
+        """Put facts into what is stored; what was stored before stays as it was."""
+        if self.state is not None:
+            self.state.metadata = {**self.state.metadata, **facts}
+
     def save(self) -> None:
         """Order the state to be stored, before whatever is ordered next."""
         if self.talk is not None and self.state is not None:
@@ -100,6 +105,7 @@ class Line:
         self.phase = Phase.OVER
         if self.state is not None:
             self.state.status = status_after(by)
+            self.note(ended_by=by.value, end_reason=reason)
         self.last.append(Finish(CallOutcome(by, reason)))
 
     def effects(self) -> list[Effect]:

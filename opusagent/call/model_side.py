@@ -52,6 +52,7 @@ class ModelSide:
     """Owns the streams of one call.
 
     Args:
+        prompt: What a stream that is opened now is told before all else.
         context: The conversation so far, oldest first, as the next stream shall be told it; its
             argument is what will be typed to the stream, so that it is not told twice.
         random: Uniform in [0, 1).
@@ -63,12 +64,14 @@ class ModelSide:
         plan: CallPlan,
         config: SonicConfig,
         *,
+        prompt: Callable[[], str],
         context: Callable[[Sequence[str]], Sequence[Turn]],
         new_id: Callable[[], str],
         random: Callable[[], float],
         out: list[Effect],
     ) -> None:
         self._config = config
+        self._prompt = prompt
         self._out = out
         self._rate = config.input_rate_hz * 2
         self._recovery = Recovery(random)
@@ -334,12 +337,10 @@ class ModelSide:
     # Within
 
     def _open_leg(self, now: float) -> Leg:
-        config = self._config
+        prompt = self._prompt()
         if has_summary := self._recovery.history_share == 0.0:
-            config = replace(
-                config, system_prompt=self._briefing.with_summary(config.system_prompt)
-            )
-        leg = self._legs.open(config, now)
+            prompt = self._briefing.with_summary(prompt)
+        leg = self._legs.open(replace(self._config, system_prompt=prompt), now)
         leg.has_summary = has_summary
         return leg
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.conversation import Conversation
 from opusagent.call.departure import Departure
 from opusagent.call.line import Line, Timer
 from opusagent.call.phase import Phase
+from opusagent.call.script import Script, kept_parameters
 from opusagent.errors import NoCommonFormat
 from opusagent.models.session_state import SessionState, SessionStatus
 
@@ -40,7 +45,7 @@ class Opening:
             bot_name=event.bot_name or "voice-bot",
             caller=event.caller or "unknown",
             agent=agent.model_dump(mode="json"),
-            metadata={"agent": line.plan.agent_name},
+            metadata={"agent": line.plan.agent_name, "query": dict(line.plan.query)},
             created_at=at,
             last_activity=at,
         )
@@ -59,8 +64,11 @@ class Opening:
         self._initiated_at = now
         line.timers.set(Timer.ACCEPT, now + ACCEPT_AFTER_S)
         talk = self.begin_conversation(now)
-        talk.model.open(now)
         talk.changed = True
+        if line.plan.waits_for_start:  # which comes once the call is answered
+            self.accept(now)
+        else:
+            talk.model.open(now)
 
     def begin_conversation(self, now: float) -> Conversation:
         """Join both sides, now that the formats are settled."""
@@ -68,6 +76,7 @@ class Opening:
         line.talk = Conversation(
             line.plan,
             ambient=line.ambient,
+            script=Script(line.plan, state=lambda: line.state, utcnow=line.ambient.utcnow),
             phone=line.phone,
             out=line.out,
             save=line.save,
@@ -99,9 +108,10 @@ class Opening:
         if not self._started:
             self._line.timers.set(Timer.START, now if self._start_came else now + START_AFTER_S)
 
-    def start_came(self, now: float) -> None:
-        """VoiceAI Connect says that the call is through."""
+    def start_came(self, parameters: Mapping[str, JsonValue], now: float) -> None:
+        """VoiceAI Connect says that the call is through, and who was called."""
         self._start_came = True
+        self._line.note(start=kept_parameters(parameters))
         self.start(now)
 
     def start(self, now: float) -> None:
@@ -111,9 +121,31 @@ class Opening:
             return
         self._started = True
         line.timers.clear(Timer.START)
+        if not self._start_came:
+            line.note(start={})
+        talk = self._settle(line.talk, now) if line.plan.waits_for_start else line.talk
+        talk.changed = True
         if line.plan.barge_in:
             line.phone.wire.configure({"bargeIn": True})
-        line.talk.start(now)
+        talk.start(now)
+
+    def _settle(self, talk: Conversation, now: float) -> Conversation:
+        """All is known that decides who answers, and what she is told: open the stream."""
+        line = self._line
+        if line.plan.settle is not None and line.state is not None:
+            start = line.state.metadata["start"]
+            called = start.get("callee") if isinstance(start, dict) else None
+            line.plan = line.plan.settle(called if isinstance(called, str) else "")
+            line.state.agent = line.plan.agent.model_dump(mode="json")
+            line.note(agent=line.plan.agent_name)
+            talk = self.begin_conversation(now)
+        talk.model.open(now)
+        return talk
+
+    @property
+    def waits(self) -> bool:
+        """Whether its stream is opened once it has started, and it has not."""
+        return self._line.plan.waits_for_start and not self._started
 
     def has_started(self) -> None:
         """Another process has begun this call: nobody is greeted twice."""

@@ -9,6 +9,8 @@ from datetime import datetime
 from opusagent.call import functions
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec
+from opusagent.models.texts import needs_start
+from opusagent.sonic.languages import LANGUAGES
 from opusagent.sonic.stream import SonicConfig
 
 __all__ = ["Ambient", "CallPlan", "ContinuationPolicy", "Recording"]
@@ -67,11 +69,19 @@ class Recording:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
-    """The agent that takes the call, and the settings of the line."""
+    """The agent that takes the call, and the settings of the line.
+
+    Attributes:
+        query: Of the URL that the caller's socket came to.
+        settle: Gives the plan that is kept to, of the called number (empty where nobody tells it);
+            None: this one.
+    """
 
     agent: Agent
     agent_name: str = "default"
     model_id: str = "amazon.nova-2-sonic-v1:0"
+    query: Mapping[str, str] = field(default_factory=dict)
+    settle: Callable[[str], CallPlan] | None = None
     tools: tuple[ToolSpec, ...] = ()
     greeting_audio: Recording = Recording()
     comfort_audio: Recording = Recording()
@@ -98,14 +108,30 @@ class CallPlan:
         hidden = {dtmf.tool, *(entry.tool for entry in dtmf.inputs.values())}
         return tuple(tool for tool in self.tools if tool.name not in hidden)
 
-    def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
-        """What each stream of the call is opened with, at the rates that the phone side settled."""
-        prompt = self.agent.system_prompt
+    @property
+    def prompt(self) -> str:
+        """What the model is told before the call, with variables in it."""
+        parts = [self.agent.system_prompt]
+        if self.agent.language is not None:
+            language = LANGUAGES[self.agent.language].name
+            parts.append(f"Speak {language}, unless the caller asks for another language.")
         if self.greeting_audio.by_rate and self.agent.greeting.text:
             # The model did not say it, and would greet once more.
-            prompt += f"\n\nThe caller has been greeted already: {self.agent.greeting.text}"
+            parts.append(f"The caller has been greeted already: {self.agent.greeting.text}")
+        return "\n\n".join(parts)
+
+    @property
+    def waits_for_start(self) -> bool:
+        """Whether no stream can be opened before the `start` activity has come, or is taken as come."""
+        return self.settle is not None or needs_start(self.prompt)
+
+    def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
+        """What each stream of the call is opened with, at the rates that the phone side settled.
+
+        The prompt is to be filled in.
+        """
         return SonicConfig(
-            system_prompt=prompt,
+            system_prompt=self.prompt,
             model_id=self.model_id,
             voice=self.agent.voice,
             tools=(*self.tools_of_model, *functions.specs(self.agent)),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from opusagent.models.telephone import Dtmf, Failure, Filler, Silence, TelephoneTools
+from opusagent.models.texts import Template
 
 MAX_TOOL_S = 30.0
 """What a tool may take: a stream without an interactive event for 55 s was seen to be ended (field reports)."""
@@ -28,7 +30,7 @@ class _Strict(BaseModel):
 class Greeting(_Strict):
     """Who speaks first. With neither text nor audio the bot waits for the caller."""
 
-    text: str = ""
+    text: Template = ""
     """Typed to the model when the call is up; the model answers it aloud and never sees it again."""
     audio: str = ""
     """Path of a WAV file (mono, 16 bit) that is played instead; relative to the agent's file."""
@@ -37,7 +39,7 @@ class Greeting(_Strict):
 class Resume(_Strict):
     """What happens when a caller comes back on a new line and another stream has to go on with her."""
 
-    text: str = ""
+    text: Template = ""
     """Typed to the model then, to have it say something; without it the caller goes on speaking."""
 
 
@@ -134,10 +136,47 @@ type AgentTool = Annotated[
 ]
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"{name!r} is no time zone; it is called like Europe/Berlin") from None
+    return name
+
+
+def _number(number: str) -> str:
+    if not plain_number(number.removesuffix("*")):
+        raise ValueError(f"{number!r} is no number; it is like +49301234, or +4930* for a range")
+    return number
+
+
+def plain_number(number: str) -> str:
+    """A number, or the user of a SIP address, without what people write it with: `+49 (30) 12` is `493012`."""
+    return "".join(c for c in number.casefold() if c not in " +-()/.")
+
+
+type Number = Annotated[str, AfterValidator(_number)]
+"""A called number; with `*` at its end every number that begins so."""
+type LanguageTag = Literal[
+    "en-US", "en-GB", "en-AU", "en-IN", "hi-IN", "fr-FR", "it-IT", "de-DE", "es-US", "pt-BR"
+]
+"""What Nova Sonic speaks (Nova 2 user guide, language support)."""
+
+
 class Agent(_Strict):
     """One file of `config/agents`."""
 
-    system_prompt: str
+    system_prompt: Template
+    bot_names: tuple[NotEmpty, ...] = ()
+    """Names of bots that it answers for besides its own; on Live Hub a bot's name is an id."""
+    numbers: tuple[Number, ...] = ()
+    """Called numbers that it answers, whatever the bot's name."""
+    model: str = ""
+    """Which Nova Sonic, as Bedrock's model id; that of the settings without."""
+    language: LanguageTag | None = None
+    """What it speaks unless the caller wishes otherwise; without it the prompt decides."""
+    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    """Whose time the variables of time tell; an IANA name."""
     voice: str = "tiffany"
     greeting: Greeting = Greeting()
     resume: Resume = Resume()

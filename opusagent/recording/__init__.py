@@ -19,11 +19,12 @@ from typing import Final
 import structlog
 
 from opusagent.call.events import CallOutcome, Record, RecordSilence, Report
+from opusagent.config import Settings
 from opusagent.errors import ConfigError
 from opusagent.observability import Metrics
 from opusagent.recording.files import CallFiles, End, Item, RecordedCall
 
-__all__ = ["Recorder", "Recordings", "prepare"]
+__all__ = ["Recorder", "Recordings", "open_recordings", "prepare"]
 
 _log = structlog.get_logger("opusagent.recording")
 
@@ -186,3 +187,14 @@ class Recorder:
         """The call is over; None if a bug ended it."""
         end = End("bug", "") if outcome is None else End(outcome.by.value, outcome.reason)
         self._recordings.put(self._recording, now - self._began, end)
+
+
+def open_recordings(settings: Settings, metrics: Metrics) -> Recordings | None:
+    """What records calls, where that is asked for.
+
+    Raises:
+        ConfigError: As `Recordings`.
+    """
+    if not settings.enable_session_recording:
+        return None
+    return Recordings(settings.recording_output_dir, metrics, with_private=settings.log_private)

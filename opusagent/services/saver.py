@@ -20,7 +20,15 @@ from opusagent.models.session_state import SessionState, SessionStatus
 from opusagent.observability import named_logger
 from opusagent.session_storage import Hold, SessionStorage
 
-__all__ = ["Held", "NoMeter", "SaveOutcome", "Saver", "StorageMeter", "pause"]
+__all__ = [
+    "Held",
+    "NoMeter",
+    "SaveOutcome",
+    "Saver",
+    "StorageMeter",
+    "StoredListener",
+    "pause",
+]
 
 _log = named_logger("session_manager_service")
 
@@ -43,6 +51,13 @@ class StorageMeter(Protocol):
 
     def recovery(self, outcome: str) -> None:
         """One caller who came back: `resumed`, or why not."""
+
+
+class StoredListener(Protocol):
+    """Who wants to know what is stored."""
+
+    def stored(self, before: SessionState | None, after: SessionState, tenant: str) -> None:
+        """`after` is stored now, and `before` was the last time; must neither block nor raise."""
 
 
 class NoMeter:
@@ -138,6 +153,7 @@ class Saver:
         heartbeat_s: Between signs of life.
         session_ttl: After this many seconds what a released call could not save is given up.
         keep_ended: Whether the record of an ended conversation stays until its time is over.
+        listener: Told of each state that was stored.
     """
 
     def __init__(
@@ -151,8 +167,10 @@ class Saver:
         heartbeat_s: float = HEARTBEAT_S,
         session_ttl: float = 3600.0,
         keep_ended: bool = True,
+        listener: StoredListener | None = None,
     ) -> None:
         self._storage = storage
+        self._listener = listener
         self._owner = owner
         self._begin = begin
         self._clock = clock
@@ -198,6 +216,9 @@ class Saver:
             on_fenced=on_fenced,
             now=self._clock.monotonic,
         )
+        if stored is not None and stored.resumed_count:  # it was stored when it was taken up
+            before = stored.model_copy(update={"resumed_count": stored.resumed_count - 1})
+            self._tell(before, stored, tenant)
         keeper = self._tasks.create_task(self._keep(held), name=f"saves {conversation_id}")
         self._keepers[keeper] = held
         keeper.add_done_callback(self._keepers.pop)
@@ -279,7 +300,9 @@ class Saver:
         data = state.to_dict()
         data |= {"tenant": held.tenant, "owner": self._owner, "owner_epoch": held.owner_epoch}
         if await self._store(held, data):
+            before = held.written
             held.written, held.saved = state, _activity(data)
+            self._tell(before, state, held.tenant)
             if not self._keep_ended and held.is_over:
                 await self._storage.delete_session(held.conversation_id)
         else:
@@ -290,6 +313,10 @@ class Saver:
         outcome: SaveOutcome = "fenced" if held.is_fenced else "ok"
         _log.debug("session saved", conversation_id=held.conversation_id, outcome=outcome)
         self._meter.saved(outcome, self._clock.monotonic() - began)
+
+    def _tell(self, before: SessionState | None, after: SessionState, tenant: str) -> None:
+        if self._listener is not None:
+            self._listener.stored(before, after, tenant)
 
     async def _store(self, held: Held, data: dict[str, Any]) -> bool:
         if held.owner_epoch:

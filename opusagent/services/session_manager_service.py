@@ -21,6 +21,7 @@ from opusagent.services.saver import (
     NoMeter,
     Saver,
     StorageMeter,
+    StoredListener,
     pause,
 )
 from opusagent.session_storage import SessionStorage
@@ -92,6 +93,7 @@ class SessionManagerService:
         heartbeat_s: Between an owner's signs of life.
         clock: Tells the time.
         meter: Counts.
+        listener: Told of each state of a call that was stored.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class SessionManagerService:
         heartbeat_s: float = HEARTBEAT_S,
         clock: Clock | None = None,
         meter: StorageMeter | None = None,
+        listener: StoredListener | None = None,
     ) -> None:
         self._storage = storage
         self.owner = owner or uuid.uuid4().hex
@@ -120,6 +123,7 @@ class SessionManagerService:
             heartbeat_s=heartbeat_s,
             session_ttl=session_ttl,
             keep_ended=keep_ended,
+            listener=listener,
         )
 
     async def start(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, assert_never
 
 from pydantic import JsonValue
 
-from opusagent.agents.files import DEFAULT, AgentDirectory, load_agent
+from opusagent.agents import DEFAULT, AgentDirectory, load_agent
 from opusagent.config import Settings
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionState

@@ -40,9 +40,9 @@ class PlayService(MemoryConnector):
         self._peers: list[SonicPeer] = []
 
     @override
-    def connect(self) -> MemorySonic:
+    def connect(self, model_id: str = "") -> MemorySonic:
         """A transport for a new stream, which is answered."""
-        transport = super().connect()
+        transport = super().connect(model_id)
         loop = asyncio.get_running_loop()
         peer = SonicPeer(
             self._brain(len(self.streams)),

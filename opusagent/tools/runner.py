@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import structlog
+from pydantic import JsonValue
 
 from opusagent.call.events import ToolCall
 from opusagent.errors import ToolError
@@ -16,7 +17,7 @@ from opusagent.tools.arguments import parse_arguments
 from opusagent.tools.results import as_error
 from opusagent.tools.tool import CallState, JsonObject, Place, Tool, ToolContext, ToolCrashed
 
-__all__ = ["CallTools", "NoMeter", "ToolMeter"]
+__all__ = ["CallTools", "LateTools", "NoMeter", "ToolMeter"]
 
 _log = structlog.get_logger("opusagent.tools")
 
@@ -100,6 +101,24 @@ class CallTools:
         finally:
             self._meter.tool_ended(call.name, outcome, loop.time() - began)
         return result
+
+
+class LateTools:
+    """Runs the tools of a call whose agent may become known only after its beginning.
+
+    Attributes:
+        of_call: The tools; set before one can be asked for.
+    """
+
+    of_call: CallTools
+
+    async def __call__(self, call: ToolCall) -> JsonObject:
+        """As `CallTools`."""
+        return await self.of_call(call)
+
+    def keep(self, key: str, value: JsonValue) -> None:
+        """Let them know of a value that the model has set."""
+        self.of_call.state.learn(key, value)
 
 
 def _log_failure(name: str, error: BaseException) -> None:

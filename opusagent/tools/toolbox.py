@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -137,27 +137,22 @@ class Toolbox:
         self._building = _Building(environ, self._process)
         self._agents = {name: self._building.build(tools) for name, tools in agents.items()}
         self._tasks: asyncio.TaskGroup | None = None
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: dict[McpConnection, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Connect to the MCP servers, and wait until each has listed its tools or could not; bounded."""
-        servers = self._building.servers.values()
-        if self._building.http is not None:
-            self._building.http.warm_up()
         if self._process is not None and self._process.is_needed:
             await self._process.start()
-        if not servers:
-            return
         self._tasks = await asyncio.TaskGroup().__aenter__()
-        self._keepers = [self._tasks.create_task(server.run()) for server in servers]
+        self._serve()
         with suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_S):
-                for server in servers:
+                for server in self._keepers:
                     await server.tried()
 
     async def stop(self) -> None:
         """Let go of everything."""
-        for keeper in self._keepers:
+        for keeper in self._keepers.values():
             keeper.cancel()
         if self._tasks is not None:
             await self._tasks.__aexit__(None, None, None)
@@ -166,6 +161,40 @@ class Toolbox:
         if self._process is not None:
             await self._process.stop()
         self._workshop.stop()
+
+    def replace(self, agents: Mapping[str, Sequence[AgentTool]]) -> None:
+        """Take other declarations; calls under way go on with the tools that they have.
+
+        A server that is new is connected to, and its tools are there once it has listed them. One that no
+        agent declares any more stays until `tidy`.
+
+        Raises:
+            ConfigError: As `check_tools`; nothing is changed then.
+        """
+        self._agents = {name: self._building.build(tools) for name, tools in agents.items()}
+        self._serve()
+
+    def warm_up(self, agents: Mapping[str, Sequence[AgentTool]]) -> None:
+        """Make what takes tens of milliseconds to make, before `replace`; in a thread."""
+        if any(isinstance(tool, HttpTool) for tools in agents.values() for tool in tools):
+            self._building.http = self._building.http or HttpClient()
+            self._building.http.warm_up()
+
+    def tidy(self) -> None:
+        """Let go of the servers that no agent declares any more; no call is under way."""
+        declared = {server for agent in self._agents.values() for server in agent.servers}
+        self._building.forget_others(declared)
+        for server in self._keepers.keys() - declared:
+            self._keepers.pop(server).cancel()
+
+    def _serve(self) -> None:
+        if self._tasks is None:
+            return
+        if self._building.http is not None:
+            self._building.http.warm_up()
+        for server in self._building.servers.values():
+            if server not in self._keepers:
+                self._keepers[server] = self._tasks.create_task(server.run())
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -225,6 +254,10 @@ class _Building:
                     case McpServer():
                         built.servers.append(self._server(declared))
         return built
+
+    def forget_others(self, servers: Collection[McpConnection]) -> None:
+        """Share none but these with what is built from now on."""
+        self.servers = {key: server for key, server in self.servers.items() if server in servers}
 
     def _server(self, declared: McpServer) -> McpConnection:
         key = declared.model_dump_json()

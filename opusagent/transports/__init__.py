@@ -76,8 +76,8 @@ class SonicTransport(Protocol):
 class SonicConnector(Protocol):
     """Makes transports for new streams."""
 
-    def connect(self) -> SonicTransport:
-        """Give a transport that has not been opened yet."""
+    def connect(self, model_id: str = "") -> SonicTransport:
+        """Give a transport to that model, or to the usual one; it has not been opened yet."""
 
 
 class CallerTransport(Protocol):

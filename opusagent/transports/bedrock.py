@@ -43,7 +43,7 @@ class Limits:
 
 
 class BedrockConnector:
-    """Opens streams to one model. One for a process; belongs to its event loop."""
+    """Opens streams. One for a process; belongs to its event loop."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class BedrockConnector:
 
         Args:
             region: The AWS region, also of the signatures.
-            model_id: E.g. `amazon.nova-2-sonic-v1:0`.
+            model_id: Of streams that are not to another model, e.g. `amazon.nova-2-sonic-v1:0`.
             credentials: Asked for each stream.
             utcnow: The clock of the signatures.
             endpoint: An `https://` URL in place of the region's own.
@@ -84,9 +84,9 @@ class BedrockConnector:
         self._http2 = Http2Connector(ca_file=ca_file, connect_s=self._limits.connect_s)
         self._config: AsyncBedrockRuntimeConfig | None = None
 
-    def connect(self) -> BedrockTransport:
-        """Give a transport for a new stream."""
-        return BedrockTransport(self)
+    def connect(self, model_id: str = "") -> BedrockTransport:
+        """Give a transport for a new stream to that model, or to the usual one."""
+        return BedrockTransport(self, model_id or self._model_id)
 
     @property
     def limits(self) -> Limits:
@@ -107,7 +107,7 @@ class BedrockConnector:
             return None
         return (pinned.expires_at - self._utcnow()).total_seconds()
 
-    async def invoke(self, exchange: Exchange, pinned: Pinned) -> Any:
+    async def invoke(self, exchange: Exchange, pinned: Pinned, model_id: str) -> Any:
         """Give the SDK's stream for a new request on `exchange`; for `BedrockTransport`."""
 
         def for_this_stream(config: AsyncBedrockRuntimeConfig) -> None:
@@ -122,7 +122,7 @@ class BedrockConnector:
             )
 
         client = AsyncBedrockRuntimeClient(await self._base_config(), plugins=[for_this_stream])
-        request = InvokeModelWithBidirectionalStreamOperationInput(model_id=self._model_id)
+        request = InvokeModelWithBidirectionalStreamOperationInput(model_id=model_id)
         return await client.invoke_model_with_bidirectional_stream(request)
 
     async def prepare(self) -> None:
@@ -172,8 +172,9 @@ class BedrockConnector:
 class BedrockTransport:
     """One stream; see `SonicTransport`. Made by `BedrockConnector.connect`."""
 
-    def __init__(self, connector: BedrockConnector) -> None:
+    def __init__(self, connector: BedrockConnector, model_id: str) -> None:
         self._connector = connector
+        self._model_id = model_id
         self._limits = connector.limits
         self._exchange: Exchange | None = None
         self._publisher: Publisher | None = None
@@ -204,7 +205,7 @@ class BedrockTransport:
         try:
             async with asyncio.timeout(self._limits.open_s):
                 self._pinned = await self._connector.pin()
-                stream = await self._connector.invoke(exchange, self._pinned)
+                stream = await self._connector.invoke(exchange, self._pinned, self._model_id)
                 self._publisher = stream.input_stream
                 self._output = asyncio.ensure_future(stream.await_output())
                 self._output.add_done_callback(_look_at)

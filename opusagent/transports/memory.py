@@ -175,7 +175,7 @@ class MemorySonic:
 
 
 class MemoryConnector:
-    """A `SonicConnector`; the service's ends of its streams are in `streams`, in order.
+    """A `SonicConnector`; the service's ends of its streams are in `streams`, in order, their models in `models`.
 
     Args:
         accepts: Whether heads are sent at once.
@@ -195,12 +195,14 @@ class MemoryConnector:
         self._head_s = head_s
         self._send_s = send_s
         self.streams: list[ServiceEnd] = []
+        self.models: list[str] = []
 
-    def connect(self) -> MemorySonic:
+    def connect(self, model_id: str = "") -> MemorySonic:
         """Give a transport for a new stream."""
         link = _Link()
         end = ServiceEnd(link)
         self.streams.append(end)
+        self.models.append(model_id)
         if self._accepts:
             end.accept()
         return MemorySonic(

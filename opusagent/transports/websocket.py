@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from websockets.asyncio.client import ClientConnection
@@ -52,11 +53,12 @@ UNSENT_BYTES: Final = 16 * 1024
 """What the socket may hold for a caller who reads slowly, and the system as much again: audio in there
 cannot be taken back."""
 
-type Handler = Callable[[CallerTransport, str], Awaitable[None]]
+type Handler = Callable[[CallerTransport, str, Mapping[str, str]], Awaitable[None]]
+"""Of the socket, its tenant and the query of its URL."""
 
 
 class WebSocketServer:
-    """Accepts callers and gives each to a handler, with the name of its tenant.
+    """Accepts callers and gives each to a handler, with the name of its tenant and its URL's query.
 
     Args:
         handler: Carries one caller; the socket is closed when it returns.
@@ -166,7 +168,9 @@ class WebSocketServer:
         return found
 
     async def _carry(self, connection: ServerConnection) -> None:
-        await self._handler(WebSocketTransport(connection), connection.username)
+        await self._handler(
+            WebSocketTransport(connection), connection.username, _query(connection.request)
+        )
 
 
 class WebSocketTransport:
@@ -276,6 +280,11 @@ class _Connection(ServerConnection):
             self._posted = None
             get = b"GET " + _BODY_HEADERS.sub(b"", head[5:] + b"\r\n") + b"\r\n"
             super().data_received(get)
+
+
+def _query(request: Request | None) -> dict[str, str]:
+    """Of the URL; of a name that stands there twice the last value."""
+    return dict(parse_qsl(urlsplit(request.path).query)) if request is not None else {}
 
 
 def _keep_little(transport: asyncio.BaseTransport) -> None:

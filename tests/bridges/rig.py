@@ -116,8 +116,8 @@ class Services(MemoryConnector):
         self.peers: list[SonicPeer] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    def connect(self) -> MemorySonic:
-        transport = super().connect()
+    def connect(self, model_id: str = "") -> MemorySonic:
+        transport = super().connect(model_id)
         loop = asyncio.get_running_loop()
         end = self.streams[-1]
         number = len(self.streams)

@@ -929,7 +929,7 @@ def test_each_committed_item_is_saved_once_in_the_step_that_brings_it() -> None:
     call = CallDriver(PATIENT)
     assert len(saves_of(call, call.initiate)) == 1
     assert len(saves_of(call, lambda: call.advance(0.2))) == 1  # accepted
-    assert len(saves_of(call, call.start)) == 0
+    assert len(saves_of(call, call.start)) == 1  # who was called
     assert len(saves_of(call, lambda: call.talk(2.0))) == 0
     assert len(saves_of(call, lambda: call.quiet(2.0))) == 0
     assert len(saves_of(call, lambda: call.hears("Look it up."))) == 1

@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentDirectory
 from opusagent.audio.tones import tone
 from opusagent.clock import SystemClock
 from opusagent.config import Settings

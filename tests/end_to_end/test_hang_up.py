@@ -98,7 +98,7 @@ async def called(line: Line) -> AsyncIterator[Hanging]:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[CallOutcome] = loop.create_future()
 
-    async def carry(caller: CallerTransport, _: str) -> None:
+    async def carry(caller: CallerTransport, *_: object) -> None:
         bridge = AudioCodesBridge(
             platform_websocket=caller,
             realtime_websocket=line.connector,

@@ -82,11 +82,11 @@ assert str(pathlib.Path(opusagent.__file__)).startswith({str(image.root)!r}), op
 assert [n for n in {SIMULATE!r} if importlib.util.find_spec(n)] == []
 assert [n for n in {EXTRAS!r} if not importlib.util.find_spec(n)] == []
 import opusagent.server, opusagent.admin, opusagent.cli
-from opusagent.agents import AgentDirectory
+from opusagent.agents import AgentFolder
 from opusagent.config import load
 load()
-assert AgentDirectory.load(load().agent_config_dir).names == ("default",)
-assert AgentDirectory.load(pathlib.Path("/")).names == ("default",)
+assert AgentFolder.open(load().agent_config_dir).directory.names == ("default",)
+assert AgentFolder.open(pathlib.Path("/")).directory.names == ("default",)
 """
     done = inside(image, "python", "-c", code)
     assert done.returncode == 0, done.stderr

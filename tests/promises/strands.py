@@ -111,9 +111,10 @@ STRANDS: Final[dict[str, Promise]] = {
         tests=(
             _HANDOVER + "test_it_is_reported_with_its_figures",
             "bridges/test_reporting.py::test_threshold_preparation_and_switch_are_logged_with_their_numbers",
+            "hooks/test_story.py::test_a_change_of_stream_and_a_caller_who_comes_back_are_told",
         ),
-        departed="It is a log line, a metric and a line of the recording: no code of the "
-        "application runs inside a call.",
+        departed="The application learns of it once the new connection is there and the change is "
+        "stored: none of its code runs inside a call.",
     ),
     "S12": Promise(
         says="Before that, everything is saved; the new connection is told the whole history.",
@@ -127,10 +128,11 @@ STRANDS: Final[dict[str, Promise]] = {
     "S13": Promise(
         says="A hook is called after a message has been persisted.",
         tests=(
-            "test_admin.py::test_at_debug_each_write_of_a_session_is_a_line_without_a_word_of_it",
+            _SAVER
+            + "test_a_listener_is_told_of_each_state_once_it_is_stored_and_of_the_one_before",
+            "hooks/test_story.py::test_a_turn_is_told_when_nothing_will_be_added_to_it",
+            "end_to_end/test_hooks.py::test_a_receiver_that_refuses_twice_gets_every_event_of_a_call_signed_and_after_it_is_stored",
         ),
-        departed="There are no hooks: what was stored is read from the store, and each write is a "
-        "log line where that is asked for.",
     ),
     "S14": Promise(
         says="An agent is started, stopped, sent to and received from, or run over inputs and outputs.",

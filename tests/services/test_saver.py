@@ -527,3 +527,93 @@ def test_a_service_may_be_stopped_and_started_again() -> None:
             assert await bench.stored(f"c{number}")
 
     virtual_time.run(scenario())
+
+
+# Who wants to know what is stored
+
+
+class Listener:
+    """Notes what it is told, with what the store had by then."""
+
+    def __init__(self, inner: MemorySessionStorage) -> None:
+        self.inner = inner
+        self.told: list[tuple[list[str] | None, list[str], str]] = []
+
+    def stored(self, before: SessionState | None, after: SessionState, tenant: str) -> None:
+        def texts(state: SessionState) -> list[str]:
+            return [item.text for item in state.conversation_history]
+
+        self.told.append((None if before is None else texts(before), texts(after), tenant))
+
+
+def with_a_listener(main: Callable[[Bench, Listener], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        storage = MemorySessionStorage(clock=LoopClock())
+        listener = Listener(storage)
+        bench = Bench(storage, listener=listener)
+        await bench.service.start()
+        await main(bench, listener)
+        bench.storage.up()
+        await bench.service.stop()
+
+    virtual_time.run(whole())
+
+
+def test_a_listener_is_told_of_each_state_once_it_is_stored_and_of_the_one_before() -> None:
+    async def main(bench: Bench, listener: Listener) -> None:
+        bench.storage.delay_s = 0.5
+        held = bench.hold(tenant="acme")
+        held.put(bench.state("one"))
+        await later(0.4)
+        assert listener.told == []  # on its way to the store
+        await later(5.0)
+        assert listener.told == [(None, ["one"], "acme")]
+        held.put(bench.state("one", "two"))
+        held.put(bench.state("one", "two", "three"))  # takes its place
+        await later(5.0)
+        assert listener.told[1:] == [(["one"], ["one", "two", "three"], "acme")]
+
+    with_a_listener(main)
+
+
+def test_a_listener_hears_nothing_of_what_the_store_does_not_take() -> None:
+    async def main(bench: Bench, listener: Listener) -> None:
+        held = bench.hold()
+        held.put(bench.state("one"))
+        await later(0.1)
+        bench.storage.down()
+        held.put(bench.state("one", "two"))
+        await later(30.0)
+        assert len(listener.told) == 1
+        bench.storage.up()
+        await later(2.0)
+        assert listener.told[1:] == [(["one"], ["one", "two"], "")]
+        assert await bench.inner.claim_session("c", "another") is not None
+        held.put(bench.state("one", "two", "three"))
+        await later(2.0)
+        assert bench.fenced
+        assert len(listener.told) == 2
+
+    with_a_listener(main)
+
+
+def test_a_listener_is_told_of_a_conversation_that_was_taken_up() -> None:
+    counts: list[tuple[int, int]] = []
+
+    class Counts:
+        def stored(self, before: SessionState | None, after: SessionState, tenant: str) -> None:
+            assert before is not None
+            counts.append((before.resumed_count, after.resumed_count))
+
+    async def whole() -> None:
+        bench = Bench(listener=Counts())
+        await bench.service.start()
+        created = await bench.service.create_session("c")
+        bench.hold(stored=created).release()
+        assert counts == []
+        resumed = await bench.service.resume_session("c")
+        bench.hold(stored=resumed).release()
+        assert counts == [(0, 1)]
+        await bench.service.stop()
+
+    virtual_time.run(whole())

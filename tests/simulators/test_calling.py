@@ -32,7 +32,7 @@ def wav_file(path: Path, seconds: float) -> Path:
 @asynccontextmanager
 async def listening(bot: Bot, token: str = "") -> AsyncIterator[str]:
     server = WebSocketServer(
-        lambda socket, _: bot.serve(socket),
+        lambda socket, *_: bot.serve(socket),
         host="127.0.0.1",
         port=0,
         tokens={"": token} if token else {},

@@ -35,13 +35,13 @@ TENANTS = {"acme": "s3cret", "globex": "other"}
 
 @asynccontextmanager
 async def serving(
-    handler: Callable[[CallerTransport, str], object] | None = None,
+    handler: Callable[..., object] | None = None,
     *,
     tokens: Mapping[str, str] = TENANTS,
     refuse_new: Callable[[], bool] = lambda: False,
     ping_s: float = PING_S,
 ) -> AsyncIterator[int]:
-    async def echo(caller: CallerTransport, tenant: str) -> None:
+    async def echo(caller: CallerTransport, tenant: str, _: Mapping[str, str]) -> None:
         while (message := await caller.recv()) is not None:
             await caller.send(f"{tenant}:{message!r}")
 
@@ -224,7 +224,7 @@ def test_a_socket_that_is_cut_gives_none_to_the_reader_and_an_error_to_the_write
     outcome: list[object] = []
     done = asyncio.Event()
 
-    async def handler(caller: CallerTransport, _: str) -> None:
+    async def handler(caller: CallerTransport, *_: object) -> None:
         outcome.append(await caller.recv())
         try:
             await caller.send("too late")
@@ -271,7 +271,7 @@ def test_little_is_kept_where_it_cannot_be_taken_back_for_a_caller_who_does_not_
     sent = []
     text = "x" * 1000
 
-    async def send_for_ever(caller: CallerTransport, _: str) -> None:
+    async def send_for_ever(caller: CallerTransport, *_: object) -> None:
         with contextlib.suppress(TimeoutError, TransportError):
             async with asyncio.timeout(0.5):
                 while True:
@@ -289,6 +289,23 @@ def test_little_is_kept_where_it_cannot_be_taken_back_for_a_caller_who_does_not_
     run_clean(main)
 
 
+def test_the_query_of_the_url_reaches_the_handler() -> None:
+    async def main() -> None:
+        seen: list[object] = []
+
+        async def note(caller: CallerTransport, *about: object) -> None:
+            seen.extend(about)
+            await caller.close()
+
+        async with serving(note) as port:
+            url = f"ws://127.0.0.1:{port}/x?agent=a%20b&n=1&n=2"
+            caller = await connect(url, token="s3cret")
+            assert await caller.recv() is None
+        assert seen == ["acme", {"agent": "a b", "n": "2"}]
+
+    run_clean(main)
+
+
 def test_nobody_listening_is_a_transport_error() -> None:
     async def main() -> None:
         async with serving() as port:
@@ -299,11 +316,15 @@ def test_nobody_listening_is_a_transport_error() -> None:
     run_clean(main)
 
 
+async def nobody(*_: object) -> None:
+    """Take no caller."""
+
+
 def test_a_port_that_is_taken_is_a_configuration_error() -> None:
     async def main() -> None:
         async with serving() as port:
             second = WebSocketServer(
-                lambda _, __: asyncio.Event().wait(),  # type: ignore[arg-type,return-value]
+                nobody,
                 host="127.0.0.1",
                 port=port,
                 tokens={},
@@ -341,7 +362,7 @@ def test_a_secure_socket_is_served_to_who_trusts_its_authority(tmp_path: Path) -
 
 
 def make_secure(cert: Path) -> WebSocketServer:
-    async def handler(caller: CallerTransport, _: str) -> None:
+    async def handler(caller: CallerTransport, *_: object) -> None:
         await caller.recv()
 
     return WebSocketServer(

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from typing import Final
 import uvloop
 from pydantic import JsonValue
 
-from opusagent.agents.files import AgentDirectory
+from opusagent.agents import AgentFolder
 from opusagent.bench.switches.mind import TOOL
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
 from opusagent.bridges.planning import make_plan
@@ -71,9 +72,9 @@ class ToolBridge:
         self._sonic = sonic
         self._metrics = metrics
 
-    async def carry(self, caller: CallerTransport, tenant: str) -> None:
+    async def carry(self, caller: CallerTransport, tenant: str, query: Mapping[str, str]) -> None:
         """One call."""
-        del tenant
+        del tenant, query
         first = await caller.recv()
         if first is None:
             return
@@ -113,7 +114,7 @@ async def _main(file: Path) -> None:
         ca_file=settings.aws_ca_bundle,
     )
     await sonic.prepare()
-    agent = AgentDirectory.load(settings.agent_config_dir).pick("default")
+    agent = AgentFolder.open(settings.agent_config_dir).directory.pick()
     server = ToolBridge(make_plan(settings, *agent), sonic, Metrics()).server(settings)
     port = await server.start()
     stop = asyncio.Event()

@@ -1,0 +1,82 @@
+"""Python functions that are told of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from opusagent.errors import ConfigError
+from opusagent.hooks.events import Event
+from opusagent.hooks.lanes import Outcome
+from opusagent.tools.python_tools import load_module
+from opusagent.tools.tool import Place
+
+__all__ = ["DEADLINE_S", "FunctionSink", "load_function"]
+
+_log = structlog.get_logger("opusagent.hooks")
+
+DEADLINE_S: Final = 10.0
+"""What a function may take for an event."""
+
+
+def load_function(name: str) -> Callable[[Event], Any]:
+    """The function `module:function`, or `FILE.py:function`.
+
+    Raises:
+        ConfigError: If there is none, or it does not take one argument.
+    """
+    module, _, attribute = name.rpartition(":")
+    try:
+        function = getattr(load_module(module), attribute, None)
+    except ConfigError as error:
+        raise ConfigError(f"EVENT_HOOKS: {error}") from None
+    if not callable(function):
+        raise ConfigError(f"EVENT_HOOKS: {module} has no function {attribute}")
+    try:
+        inspect.signature(function).bind(None)
+    except (TypeError, ValueError):
+        raise ConfigError(f"EVENT_HOOKS: {name} must take one argument, the event") from None
+    return function  # type: ignore[no-any-return]  # whatever it returns is not looked at
+
+
+class FunctionSink:
+    """Calls one function, plain or async, apart from the loop that carries audio.
+
+    Args:
+        name: As it is configured.
+        function: What is called.
+        place: Where it runs.
+    """
+
+    kind: Final = "function"
+
+    def __init__(self, name: str, function: Callable[[Event], Any], place: Place) -> None:
+        self._name = name
+        self._function = function
+        self._place = place
+
+    async def deliver(self, event: Event, hurry: asyncio.Event) -> Outcome:
+        """Call it once: what it has done before it failed, nobody knows."""
+
+        async def awaited() -> None:
+            await self._function(event)
+
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                if inspect.iscoroutinefunction(inspect.unwrap(self._function)):
+                    await self._place.coroutine(self._name, awaited)
+                else:
+                    await self._place.plain(self._name, lambda: self._function(event))
+        except Exception as error:  # noqa: BLE001 - somebody else's code
+            frames = traceback.extract_tb(error.__traceback__)
+            at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+            trace = "".join(traceback.format_exception(error))  # may say what a caller said
+            kind = type(error).__name__
+            _log.warning("hook failed", hook=self._name, error=kind, at=at, pii={"trace": trace})
+            return "failed"
+        return "delivered"

@@ -1,0 +1,194 @@
+"""Texts with variables in a call: when each is known, and when a stream has to wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import JsonValue
+
+from opusagent.call.call import Phase
+from opusagent.call.events import StreamId
+from opusagent.call.plan import CallPlan, Recording
+from opusagent.call.script import MAX_PARAMETERS, kept_parameters
+from opusagent.models.agent import Agent, Greeting, Resume
+from opusagent.models.session_state import ConversationItem
+from tests.call.driver import PLAN, CallDriver
+
+FIRST = StreamId(1)
+START: dict[str, JsonValue] = {"callee": "+4930100", "caller": "+1555", "X-Tier": "gold"}
+
+
+def plan_of(prompt: str, **fields: object) -> CallPlan:
+    return replace(PLAN, agent=Agent.model_validate({"system_prompt": prompt, **fields}))
+
+
+def start(call: CallDriver, parameters: dict[str, JsonValue] | None = None) -> None:
+    call.phone.start(START if parameters is None else parameters)
+    call.phone.start_user_stream()
+    call.flush()
+
+
+def test_what_is_known_at_the_beginning_stands_in_the_prompt_of_a_stream_that_waits_for_nothing() -> (
+    None
+):
+    plan = plan_of(
+        "{caller} calls {bot_name} ({agent}, {query.shop|none}) in the {part_of_day}, {state.order|no order}."
+    )
+    call = CallDriver(replace(plan, query={"shop": "berlin"}))
+    call.initiate()
+    prompt = call.services[FIRST].system_prompt
+    assert prompt == "anonymous calls voice-bot (default, berlin) in the night, no order."
+
+
+@pytest.mark.parametrize("text", ["Called: {called}", "Called: {start.callee}"])
+def test_a_prompt_that_needs_the_called_number_is_sent_when_the_call_has_started(text: str) -> None:
+    call = CallDriver(plan_of(text))
+    call.initiate()
+    assert call.accepted  # or the start would never come
+    assert call.services == {}
+    start(call)
+    assert call.services[FIRST].system_prompt == "Called: +4930100"
+    call.advance(0.2)
+    assert call.talk(0.2) == call.services[FIRST].frames
+
+
+def test_where_no_start_comes_the_stream_is_opened_with_what_is_known() -> None:
+    call = CallDriver(plan_of("Called: {called|somebody}"))
+    call.initiate()
+    call.advance(1.4)
+    assert call.services == {}
+    call.advance(0.2)
+    assert call.services[FIRST].system_prompt == "Called: somebody"
+
+
+def test_what_a_caller_says_before_that_reaches_the_model() -> None:
+    call = CallDriver(plan_of("{called}"))
+    call.initiate()
+    call.phone.start_user_stream()
+    call.flush()
+    said = call.talk(0.4)
+    call.advance(2.0)
+    assert said == call.services[FIRST].frames
+
+
+def test_a_caller_who_is_lost_before_that_and_comes_back_is_answered() -> None:
+    call = CallDriver(replace(plan_of("{called}"), resume_grace_s=10))
+    call.initiate()
+    call.lose_socket()
+    call.advance(0.5)
+    assert call.services == {}
+    call.attach()
+    call.advance(2.0)
+    assert call.call.phase is Phase.TALKING
+    assert call.services[FIRST].system_prompt == ""
+
+
+def test_the_greeting_may_say_what_only_the_start_tells_without_a_stream_waiting_for_it() -> None:
+    agent = Agent(system_prompt="x", greeting=Greeting(text="Greet {caller_name|her} at {called}."))
+    call = CallDriver(replace(PLAN, agent=agent))
+    call.initiate()
+    assert FIRST in call.services
+    call.advance(0.2)
+    start(call)
+    call.advance(0.2)
+    assert call.services[FIRST].typed == ["Greet her at +4930100."]
+
+
+def test_a_greeting_of_which_nothing_is_left_is_not_typed() -> None:
+    agent = Agent(system_prompt="x", greeting=Greeting(text="{start.greeting}"))
+    call = CallDriver(replace(PLAN, agent=agent))
+    call.initiate()
+    call.advance(0.2)
+    start(call)
+    call.advance(9.0)
+    assert call.services[FIRST].typed == []
+
+
+def test_a_recorded_greeting_stands_in_the_prompt_and_in_the_transcript_as_it_was_heard() -> None:
+    agent = Agent(system_prompt="x", greeting=Greeting(text="Welcome at {called}."))
+    recording = Recording({24_000: bytes(9_600)})
+    call = CallDriver(replace(PLAN, agent=agent, greeting_audio=recording))
+    call.initiate()
+    start(call)
+    call.advance(1.0)
+    told = "x\n\nThe caller has been greeted already: Welcome at +4930100."
+    assert call.services[FIRST].system_prompt == told
+    assert call.saves[-1].conversation_history[0].text == "Welcome at +4930100."
+
+
+def test_the_language_is_told_to_the_model() -> None:
+    call = CallDriver(plan_of("x", language="de-DE"))
+    call.initiate()
+    prompt = call.services[FIRST].system_prompt
+    assert prompt == "x\n\nSpeak German, unless the caller asks for another language."
+
+
+def test_a_later_stream_is_told_the_state_and_the_start_as_they_are_then() -> None:
+    call = CallDriver(plan_of("{caller}/{start.X-Tier}/{state.order}"))
+    call.initiate()
+    start(call)
+    call.advance(0.2)
+    assert call.call.state is not None
+    call.call.state.variables = {"order": "A1"}
+    call.breaks("ModelStreamErrorException")
+    call.advance(3.0)
+    prompts = [service.system_prompt for service in call.services.values()]
+    assert prompts[0] == "anonymous/gold/"
+    assert prompts[-1] == "anonymous/gold/A1"
+
+
+def test_a_call_that_is_taken_up_elsewhere_has_the_same_values() -> None:
+    agent = {"resume": Resume(text="Welcome {state.name} back to {called}.")}
+    plan = plan_of("{called}, {state.name|nobody}", **agent)
+    call = CallDriver(plan)
+    call.initiate()
+    start(call)
+    call.advance(0.3)
+    call.talk(0.3)
+    stored = call.saves[-1].model_copy(update={"variables": {"name": "Ada"}})
+    stored.conversation_history = [ConversationItem(type="output", text="Hello.")]
+    other = call.elsewhere(stored)
+    other.come_back()
+    other.advance(0.3)
+    assert other.services[FIRST].system_prompt == "+4930100, Ada"
+    assert other.services[FIRST].typed == ["Welcome Ada back to +4930100."]
+
+
+# The called number decides who answers
+
+
+def test_who_answers_may_be_settled_by_the_called_number() -> None:
+    other = replace(plan_of("I am {agent} at {called}."), agent_name="sales", model_id="other")
+    asked: list[str] = []
+
+    def settle(called: str) -> CallPlan:
+        asked.append(called)
+        return other
+
+    call = CallDriver(replace(PLAN, settle=settle))
+    call.initiate()
+    assert call.services == {}
+    start(call)
+    assert asked == ["+4930100"]
+    assert call.services[FIRST].system_prompt == "I am sales at +4930100."
+    assert call.call.model_id == "other"
+    assert call.saves[-1].metadata["agent"] == "sales"
+    assert call.saves[-1].agent["system_prompt"] == "I am {agent} at {called}."
+    start(call)  # some send it twice
+    assert len(call.services) == 1
+
+
+def test_where_no_number_comes_somebody_answers_all_the_same() -> None:
+    call = CallDriver(replace(PLAN, settle=lambda called: plan_of(f"<{called}>")))
+    call.initiate()
+    call.advance(1.6)
+    assert call.services[FIRST].system_prompt == "<>"
+
+
+def test_parameters_are_stored_within_bounds() -> None:
+    many: dict[str, JsonValue] = {f"p{n}": n for n in range(100)}
+    kept = kept_parameters({"long": "x" * 3_000, "callee": "1", **many})
+    assert len(kept) == MAX_PARAMETERS
+    assert kept["callee"] == "1"
+    assert "long" not in kept

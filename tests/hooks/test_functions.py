@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from opusagent.config import Settings
+from opusagent.errors import ConfigError
+from opusagent.hooks.events import Event
+from opusagent.hooks.functions import FunctionSink, load_function
+from opusagent.hooks.lanes import Outcome
+from opusagent.observability import configure_logging
+from opusagent.tools.workshop import Workshop
+from tests.hooks.rig import turn
+
+
+def deliver(function: Callable[[Event], Any]) -> tuple[Outcome, str]:
+    """What becomes of an event, and what is logged."""
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+
+    async def main() -> Outcome:
+        workshop = Workshop()
+        try:
+            sink = FunctionSink("mine:on_event", function, workshop)
+            return await sink.deliver(turn(1, text="4711"), asyncio.Event())
+        finally:
+            workshop.stop()
+
+    try:
+        return asyncio.run(main()), log.getvalue()
+    finally:
+        structlog.reset_defaults()
+
+
+def test_a_plain_function_and_an_async_one_run_apart_from_the_loop() -> None:
+    got: list[tuple[Event, bool]] = []
+
+    def plain(event: Event) -> None:
+        got.append((event, threading.current_thread() is threading.main_thread()))
+
+    async def later(event: Event) -> None:
+        plain(event)
+
+    assert deliver(plain) == ("delivered", "")
+    assert deliver(later) == ("delivered", "")
+    assert got == [(turn(1, text="4711"), False)] * 2
+
+
+def test_one_that_fails_is_logged_without_what_was_said() -> None:
+    def breaks(event: Event) -> None:
+        raise RuntimeError(event.model_dump_json())
+
+    outcome, log = deliver(breaks)
+    assert outcome == "failed"
+    assert "RuntimeError" in log
+    assert "test_functions.py" in log
+    assert "4711" not in log
+
+
+def test_a_function_is_found_in_a_module_or_beside_nothing_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def on_event(event): ...\ndef none(): ...\nvalue = 1\n", encoding="utf-8")
+    assert load_function(f"{path}:on_event").__name__ == "on_event"
+    assert load_function("json:dumps").__name__ == "dumps"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module:f", "EVENT_HOOKS: no_such_module: cannot be loaded"),
+        ("/no/such.py:f", "EVENT_HOOKS: /no/such.py: there is no such file"),
+        ("json:nothing", "EVENT_HOOKS: json has no function nothing"),
+        ("os:getpid", "EVENT_HOOKS: os:getpid must take one argument"),
+    ],
+)
+def test_one_that_cannot_be_called_is_refused_at_the_start(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_function(name)
