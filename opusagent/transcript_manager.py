@@ -64,7 +64,7 @@ class _Entry:
     sentences: list[_Sentence] = field(default_factory=list)
     interrupted: bool = False
     complete: bool = False
-    broken_off: bool = False  # by the end of the process that spoke it
+    broken_off: bool = False  # by the end of the call in the process that spoke it
     extra: dict[str, JsonValue] = field(default_factory=dict)
 
     @property
@@ -202,18 +202,22 @@ class TranscriptManager:
             if sentence.told is _Told.PROMISED:
                 sentence.told = _Told.PLANNED  # it did not come
 
-    def bot_interrupted(self, *, heard: Collection[str], unheard: Collection[str]) -> None:
-        """The caller cut off what was being played.
+    def bot_interrupted(
+        self, *, heard: Collection[str], unheard: Collection[str], broken_off: bool = False
+    ) -> None:
+        """What was being played was cut off.
 
         Args:
-            heard: The audio blocks that she heard, in part at least.
+            heard: The audio blocks that the caller heard, in part at least.
             unheard: Those of which she heard nothing.
+            broken_off: Whether it was not she who did it: she may want the rest.
         """
         cut = {*heard, *unheard}
         for entry in self._entries:
             if not any(sentence.audio_id in cut for sentence in entry.sentences):
                 continue
             entry.interrupted = entry.complete = True
+            entry.broken_off = broken_off
             for sentence in entry.sentences:
                 if sentence.told in _TO_COME or sentence.audio_id in unheard:
                     sentence.told = _Told.UNHEARD

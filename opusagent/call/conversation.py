@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
@@ -39,7 +40,7 @@ __all__ = ["CallerDid", "Conversation"]
 BROKE_OFF = (
     '[the line broke in the middle of your sentence "{}"; say it once more and finish your answer]'
 )
-"""Typed to the stream that has to go on with an answer."""
+"""Typed to the stream that has to go on with an answer, of a stream or of a process that is gone."""
 
 KEPT_RATE_HZ = 16_000
 """Of speech that is stored: the line to the next process may have another rate."""
@@ -211,17 +212,16 @@ class Conversation:
         self._silence.begin(now)
         self._greeting.done()
         self._chronicle.restore(state)
-        answered = state.conversation_history
-        if answered and answered[-1].unfinished:
-            answered = answered[:-1]  # the process died while it answered: to be answered again
-        last = answered[-1] if answered else None
+        last = state.conversation_history[-1] if state.conversation_history else None
         said_at = None if last is None else last.at
         asked = self.actions.restore(state.function_calls, now, since=said_at)
         kept = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, self._rate_hz)
         self.model.restore_speech(kept)
         acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
         if last is not None and last.type == "input" and not acted:
-            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered all of it
+            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered it
+        elif last is not None and last.unfinished and not acted and not kept:
+            self.model.type_text(BROKE_OFF.format(_last_sentence(last.text)), now)
         elif not asked and not state.audio_buffer and (text := self._script.resume):
             self.model.type_text(text, now)
         self.changed = True
@@ -235,8 +235,11 @@ class Conversation:
         """The call is over: what has not been played will not be heard."""
         self._note_given()
         if self._phone.audible(now):
+            more = self._bot.generating(now)
             cut = self._phone.silence(now)
-            self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
+            self._transcript.bot_interrupted(
+                heard=cut.heard, unheard=cut.unheard, broken_off=more or cut.dropped_s > 0
+            )
 
     def _note_given(self) -> None:
         for content_id in self._phone.begun():
@@ -513,6 +516,11 @@ class Conversation:
 
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))
+
+
+def _last_sentence(text: str) -> str:
+    *_, last = re.split(r"(?<=[.!?])\s+", text)
+    return last
 
 
 def _ms(seconds: float) -> int:

@@ -107,7 +107,7 @@ class ConversationItem(BaseModel):
     at: Moment | None = None
     interrupted: bool = False
     unfinished: bool = False
-    """Whether the bot had more to say when this was stored, and nobody had stopped it."""
+    """Whether the bot had more to say when this was stored, and the caller had not stopped it."""
 
 
 class StreamSwitch(BaseModel):

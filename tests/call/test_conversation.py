@@ -809,8 +809,9 @@ def test_every_final_text_is_saved(talking: CallDriver) -> None:
     talking.hears("Hi.")
     assert len(talking.saves) == before + 1
     talking.says("Hello.", 1, 0.5)
+    assert len(talking.saves) == before + 3  # its beginning, and that it is all of it
     talking.confirms("Hello.")
-    assert len(talking.saves) == before + 2
+    assert len(talking.saves) == before + 3
     assert talking.said == [("input", "Hi."), ("output", "Hello.")]
 
 

@@ -15,6 +15,7 @@ from opusagent.audiocodes.peer_events import (
     PlayStarted,
 )
 from opusagent.call.call import Phase
+from opusagent.call.conversation import BROKE_OFF
 from opusagent.call.events import (
     CallerAttached,
     CloseReason,
@@ -689,7 +690,7 @@ def test_a_greeting_that_was_heard_in_part_is_not_begun_again() -> None:
     other = call.elsewhere()
     other.come_back()
     other.advance(10.0)
-    assert other.live.typed == []
+    assert other.live.typed == [BROKE_OFF.format("Hello, this is the bank.")]
 
 
 def test_a_caller_whom_nobody_has_greeted_is_greeted_by_the_next_process() -> None:
@@ -984,13 +985,12 @@ def test_of_an_answer_only_what_was_handed_to_the_phone_is_stored(call: CallDriv
     other.come_back()
     other.advance(0.2)
     assert other.live.told == [("USER", "How is my account?"), ("ASSISTANT", SENTENCES[0])]
-    assert other.live.typed == [
-        "How is my account?"
-    ]  # the rest of the answer died with its process
+    (typed,) = other.live.typed  # the rest of the answer died with its process
+    assert typed == BROKE_OFF.format(SENTENCES[0])
     third = call.elsewhere(other.saves[-1] if other.saves else killed)
     third.come_back()
     third.advance(0.2)
-    assert third.live.typed == ["How is my account?"]
+    assert third.live.typed == [typed]
 
 
 def test_an_answer_that_the_phone_has_got_the_last_of_is_not_given_again(call: CallDriver) -> None:
@@ -1016,19 +1016,66 @@ def test_an_answer_that_the_caller_cut_off_is_not_given_again(call: CallDriver) 
     assert other.live.typed == []
 
 
-def test_a_result_of_which_only_the_beginning_was_said_is_told_again(call: CallDriver) -> None:
+def test_the_last_sentence_that_was_heard_is_where_an_answer_goes_on(call: CallDriver) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(2.5)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == [BROKE_OFF.format(SENTENCES[1])]
+
+
+def test_a_tool_that_ran_after_the_last_words_is_what_the_next_process_goes_on_from(
+    call: CallDriver,
+) -> None:
     call.hears("Look it up.")
-    call.says("One moment.", 1, 0.5)
-    call.advance(1.0)
+    call.says("One moment, I look it up for you.", 1, 5.0, StopReason.PARTIAL_TURN)
+    call.says("It may take a while.", 2, 5.0, StopReason.PARTIAL_TURN)
     call.live.ask("t-1", "lookup", {"id": 1})
     call.deliver()
     call.tool_done(call.tools[0], {"found": 7})
-    call.says("It is seven.", 2, 2.0, None)
+    assert call.saves[-1].conversation_history[-1].unfinished
     other = call.elsewhere()
     other.come_back()
     other.advance(0.2)
     (typed,) = other.live.typed
     assert '{"found": 7}' in typed
+
+
+@pytest.mark.parametrize("lost_by", ["grace", "drain"])
+def test_an_answer_that_the_end_of_the_call_here_has_cut_off_is_finished_elsewhere(
+    lost_by: str,
+) -> None:
+    call = a_call()
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(0.5)
+    if lost_by == "grace":
+        call.lose_socket()
+        call.advance(GRACE_S + 1.0)
+    else:
+        call.handle(Drain(within_s=0.0))
+    assert call.saves[-1].status is SessionStatus.PAUSED
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == [BROKE_OFF.format(SENTENCES[0])]
+
+
+def test_speech_that_nobody_has_answered_comes_before_the_rest_of_an_answer(
+    call: CallDriver,
+) -> None:
+    call.hears("How is my account?")
+    three_sentences(call)
+    call.advance(0.5)
+    call.talk(1.0)
+    call.handle(Drain(within_s=0.0))
+    assert call.saves[-1].audio_buffer
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert other.live.typed == []
 
 
 def test_the_next_stream_of_the_process_is_told_what_will_still_be_played(

@@ -264,8 +264,8 @@ class Writes:
     """Writes of sessions, by the bridge's own count.
 
     Attributes:
-        items: Turns, sentences that were played, and function calls; and calls that began, were accepted
-            or ended.
+        items: Turns and function calls; and calls that began, were accepted or ended. A turn that is spoken
+            counts twice: it is stored when the phone is given the first of it, and when it is complete.
         writes: Of whole sessions.
         idle_s: For so long nothing was said.
         idle_writes: Meanwhile.
@@ -297,7 +297,7 @@ async def measure_writes(n_calls: int = 5, talk_s: float = 5.0, idle_s: float = 
             await phone.hang_up()
         await pause(1.0)
         found.writes = round(await bridge.metric(saves))
-        found.items = len(played.service.items) + 3 * n_calls
+        found.items = len(played.service.items) + played.service.spoken + 3 * n_calls
         total_s = await bridge.metric("session_save_seconds_sum")
         found.save_ms = round(1000 * total_s / max(found.writes, 1), 2)
     return found

@@ -81,6 +81,7 @@ class TalkingService:
     Attributes:
         talks: Whether items are told. What was told stays.
         speaks: Whether some of them are sentences with sound, and not only words.
+        spoken: How many were.
         pause_s: Between two items of a call, at least and at most.
         items: All of them.
         streams: All of them, in order.
@@ -91,6 +92,7 @@ class TalkingService:
         """`seed` is of the moments and kinds of the items."""
         self.talks = True
         self.speaks = False
+        self.spoken = 0
         self.pause_s = (0.02, 0.15)
         self.items: list[Item] = []
         self.streams: list[TalkingStream] = []
@@ -214,6 +216,7 @@ class _Handler:
             case 1:
                 self._says.text(Role.ASSISTANT, Stage.FINAL, [token], StopReason.PARTIAL_TURN)
             case 3:
+                self._service.spoken += 1
                 self._speak(token)
             case _:
                 self._says.tools([(token, ToolAsk("look_up", {"token": token}))])
