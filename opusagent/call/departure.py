@@ -9,6 +9,7 @@ from opusagent.call.farewell import Farewell
 from opusagent.call.line import Line, Timer
 from opusagent.call.model_side import GaveUp
 from opusagent.call.phase import Phase
+from opusagent.call.plan import Recording
 from opusagent.call.telephone import TRANSFER_S, transfer_params
 
 __all__ = ["Departure"]
@@ -156,25 +157,31 @@ class Departure:
         if line.phase in (Phase.LEAVING, Phase.ENDING):
             return  # the goodbye is being played out, and needs no model
         self._failure = verdict.failure.code
+        self._reason = line.plan.agent.goodbye_on_failure
         on_failure, sound = line.plan.agent.failure, line.plan.failure_audio
-        gone = line.talk is None or line.phase is Phase.DETACHED
-        if gone or (on_failure.then == "error" and not sound.by_rate):
+        if line.talk is None or line.phase is Phase.DETACHED:
             self._fail_over(now)
-        elif line.talk is not None:
-            if line.phase is Phase.STARTING:
-                line.phone.accept()
+        elif line.talk.actions.telephone.transferring:
             line.talk.model.close_all(CloseReason.CALL_ENDED)
-            self._reason = line.plan.agent.goodbye_on_failure
-            if line.talk.actions.telephone.transferring:
-                self._await_end(TRANSFER_S, now)
-                return
-            if pcm := sound.at(line.phone.play_format.sample_rate_hz):
-                line.phone.play(pcm, "failure", now)
-                line.phone.complete_turn(now)
-            line.phase = Phase.LEAVING
-            line.timers.clear(Timer.ACCEPT, Timer.START)
-            self._farewell = Farewell(line.phone, lambda _: False, now)
-            self.leave(now)
+            self._await_end(TRANSFER_S, now)
+        elif on_failure.then == "error" and not sound.by_rate:
+            self._fail_over(now)
+        else:
+            self._apologise(line.talk, sound, now)
+
+    def _apologise(self, talk: Conversation, sound: Recording, now: float) -> None:
+        """Have the caller hear a recording before she is let go; one whose call was not taken yet, too."""
+        line = self._line
+        if line.phase is Phase.STARTING:
+            line.phone.accept()
+        talk.model.close_all(CloseReason.CALL_ENDED)
+        if pcm := sound.at(line.phone.play_format.sample_rate_hz):
+            line.phone.play(pcm, "failure", now)
+            line.phone.complete_turn(now)
+        line.phase = Phase.LEAVING
+        line.timers.clear(Timer.ACCEPT, Timer.START)
+        self._farewell = Farewell(line.phone, lambda _: False, now)
+        self.leave(now)
 
     def transfer_status(self, status: TransferStatus, now: float) -> None:
         """What became of the transfer of a caller whom no model can serve."""

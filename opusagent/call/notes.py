@@ -40,6 +40,8 @@ def note_of(event: Noted) -> Report:
             return Report("no user input", {"count": count})
         case TransferStatus(status=status):
             return Report("transfer status", {"status": status})
+        case ActivityReceived(name=name) if name.lower() == "playurlfailed":
+            return Report("sound failed")
         case ActivityReceived(name=name):
             return Report("activity ignored", {"name": name[:64]})
         case HangupHint():

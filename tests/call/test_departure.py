@@ -10,12 +10,16 @@ from opusagent.call.call import Phase
 from opusagent.call.events import EndedBy, StreamLost
 from opusagent.call.plan import Recording
 from opusagent.models.agent import Agent
-from opusagent.models.telephone import Failure, Target, TelephoneTools
+from opusagent.models.telephone import Failure, Target, TelephoneFunction, TelephoneTools
 from opusagent.sonic.failures import classify
 from tests.call.driver import PLAN, CallDriver, bot_pcm
-from tests.call.test_telephone import activities, status
+from tests.call.test_telephone import activities, ask, status
 
-TELEPHONE = TelephoneTools(type="telephone", targets={"support": Target(to="tel:+15551234")})
+TELEPHONE = TelephoneTools(
+    type="telephone",
+    functions=(TelephoneFunction.TRANSFER_CALL,),
+    targets={"support": Target(to="tel:+15551234")},
+)
 SORRY = 9
 
 
@@ -118,3 +122,17 @@ def test_a_call_that_fails_before_it_is_taken_is_taken_for_that(then: str) -> No
     assert [one["name"] for one in activities(call)] == [
         {"hang_up": "hangup", "transfer": "transfer"}[then]
     ]
+
+
+def test_a_transfer_under_way_is_not_broken_off_by_the_loss_of_the_model() -> None:
+    call = a_call(Failure())
+    call.answer()
+    call.quiet(0.1)
+    ask(call, "transfer_call", {"target": "support"})
+    call.advance(0.5)
+    call.breaks("AccessDeniedException")
+    call.advance(20.0)
+    assert call.refused is None
+    status(call, status="failed", reasonCode="busy")
+    assert call.refused == "no model"
+    call.assert_lawful_end()

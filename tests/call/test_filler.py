@@ -90,6 +90,14 @@ def test_the_next_tool_has_a_filler_of_its_own_and_tools_at_once_have_one(
     assert recorded.plays() == [{FILLER: 1.0}, {ANSWER: 0.5}, {FILLER: 1.0}]
 
 
+def test_a_second_tool_does_not_put_the_filler_off(recorded: CallDriver) -> None:
+    ask(recorded, "lookup", {}, "a")
+    recorded.quiet(1.5)
+    ask(recorded, "lookup", {}, "b")
+    recorded.quiet(1.6)
+    assert recorded.plays() == [{FILLER: 1.0}]
+
+
 def test_what_the_telephone_does_itself_needs_none(recorded: CallDriver) -> None:
     ask(recorded, "collect_digits", {"count": 4})
     recorded.quiet(8.0)

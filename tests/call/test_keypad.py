@@ -109,6 +109,8 @@ def test_sensitive_keys_reach_the_model_and_are_kept_nowhere() -> None:
     call.advance(1.0)
     for shown in (SECRET, "4 7 1 1"):
         assert shown not in kept_of(call)
+    pressed = [report for _, report in call.reports if report.event == "dtmf"]
+    assert [(report.fields, report.private) for report in pressed] == [({"count": 1}, {})] * 4
 
 
 def test_keys_may_go_to_a_tool_past_the_model() -> None:
@@ -187,6 +189,17 @@ def test_no_digits_are_an_error_after_a_while_from_the_end_of_the_question() -> 
     assert call.live.results == []
     call.quiet(1.0)
     assert result(call) == {"error": "the caller pressed no keys"}
+
+
+def test_a_question_that_comes_late_is_heard_before_the_wait_begins() -> None:
+    call = a_call()
+    collect(call, count=4)
+    call.quiet(14.0)
+    call.says("Enter your number.", 1, 5.0)
+    call.quiet(10.0)
+    assert call.live.results == []
+    press(call, "1234")
+    assert result(call) == {"digits": "1234"}
 
 
 def test_keys_that_were_pressed_just_before_count_as_the_beginning() -> None:

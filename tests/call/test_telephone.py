@@ -400,6 +400,19 @@ def test_a_transfer_in_flight_is_not_made_again_in_another_process(call: CallDri
     assert not [e for _, e in other.heard if isinstance(e, Activity)]
 
 
+def test_a_transfer_while_the_line_is_lost_is_made_when_the_caller_is_back(
+    call: CallDriver,
+) -> None:
+    call.says("I put you through.", 1, 1.0, StopReason.PARTIAL_TURN)
+    ask(call, "transfer_call", {"target": "support"})
+    call.lose_socket()
+    call.advance(20.0)
+    assert activities(call) == []
+    call.attach()
+    call.advance(3.0)
+    assert [one["name"] for one in activities(call)] == ["transfer"]
+
+
 def test_what_needs_the_line_says_so_while_it_is_lost(call: CallDriver) -> None:
     call.lose_socket()
     ask(call, "send_dtmf", {"digits": "1"})

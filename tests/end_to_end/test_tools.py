@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from opusagent.agents import load_agent
-from opusagent.simulators.caller_script import WaitForBot
+from opusagent.simulators.caller_script import Pause, WaitForBot
 from opusagent.sonic.peer_brain import ToolAsk
-from tests.end_to_end.rig import Line, ToneBrain, run, say
+from tests.end_to_end.rig import Line, ToneBrain, eventually, run, say
 
 MODULE = '''
 import time
@@ -75,3 +77,35 @@ def test_tools_are_told_to_the_model_run_and_answered_once_each(tmp_path: Path) 
         ToolAsk("other", {}),
     )
     run(main, agent=load_agent(file), brain=lambda: ToneBrain(tools=tools))
+
+
+TELEPHONE = """
+system_prompt = "x"
+[[tools]]
+type = "telephone"
+functions = ["hang_up", "transfer_call"]
+[tools.targets.support]
+to = "tel:+15551234"
+"""
+
+
+@pytest.mark.parametrize(
+    ("asks", "code", "by"),
+    [
+        (ToolAsk("transfer_call", {"target": "support"}), "transferred", "transferred"),
+        (ToolAsk("hang_up", {"reason": "all said"}), "bot-disconnected", "bot"),
+    ],
+)
+def test_the_model_transfers_or_ends_the_call(
+    asks: ToolAsk, code: str, by: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "default.toml"
+    file.write_text(TELEPHONE, encoding="utf-8")
+
+    async def main(line: Line) -> None:
+        record = await line.call(say(), Pause(8.0))
+        assert record.end_reason == code
+        assert await eventually(lambda: len(line.logged("call ended")) == 1)
+        assert line.logged("call ended")[0]["by"] == by
+
+    run(main, agent=load_agent(file), brain=lambda: ToneBrain(tools=(asks,)))
