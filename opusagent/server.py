@@ -63,9 +63,6 @@ TAKE_UP_PATIENCE_S = 2.0
 """How long a store in trouble is asked again for a caller who comes back: it may be failing over, and a
 refusal ends her call. How long VoiceAI Connect waits is not documented; it waited 0.7 s on a live capture."""
 
-REST_S = 1.0
-"""How long after the last call memory is given back, unless another call has begun."""
-
 
 class BridgeServer:
     """All calls of this process.
