@@ -63,9 +63,6 @@ TAKE_UP_PATIENCE_S = 2.0
 """How long a store in trouble is asked again for a caller who comes back: it may be failing over, and a
 refusal ends her call. How long VoiceAI Connect waits is not documented; it waited 0.7 s on a live capture."""
 
-REST_S = 1.0
-"""How long after the last call memory is given back, unless another call has begun."""
-
 
 class BridgeServer:
     """All calls of this process.
@@ -106,7 +103,6 @@ class BridgeServer:
         self._recordings = open_recordings(settings, metrics)
         self._at_rest = at_rest
         self._calls = CallsUnderWay(metrics, self._rest)
-        self._taking_up: dict[str, asyncio.Event] = {}
         self._draining = False
         self._socket_server = WebSocketServer(
             self.serve,
@@ -254,7 +250,7 @@ class BridgeServer:
     async def _resume(self, line: CallerLine, message: messages.SessionResume) -> None:
         """Give a caller who comes back her conversation: from this process, or from the store."""
         caller, tenant = line.caller, line.tenant
-        live = await self._settled(message.conversation_id)
+        live = await self._calls.settled(message.conversation_id)
         if live is not None and live.tenant == tenant:
             self._metrics.recovery("resumed")
             await live.bridge.attach(caller, line.text)
@@ -282,36 +278,13 @@ class BridgeServer:
                     _log.warning("started afresh", reason=reason)
                     await self._carry(line, message)
 
-    async def _settled(self, conversation_id: str) -> Live | None:
-        """The call that has this conversation, if one has.
-
-        Asked for twice at once, the second one gets what the first one got; and a call that has just
-        ended has stored its end.
-        """
-        waited_for: Live | None = None
-        while True:
-            if (others := self._taking_up.get(conversation_id)) is not None:
-                await others.wait()
-                continue
-            live = self._calls.get(conversation_id)
-            if live is None or not live.bridge.is_over:
-                return live
-            if live is waited_for:
-                return None
-            waited_for = live
-            await live.bridge.saved()
-
     async def _take_up(
         self, sessions: SessionManagerService, conversation_id: str, tenant: str
     ) -> Verdict:
-        done = self._taking_up[conversation_id] = asyncio.Event()
-        try:
+        with self._calls.taking_up(conversation_id):
             return await sessions.take_up(
                 conversation_id, tenant=tenant, patience_s=TAKE_UP_PATIENCE_S
             )
-        finally:
-            del self._taking_up[conversation_id]
-            done.set()
 
     async def _carry(
         self,

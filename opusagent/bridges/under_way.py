@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
@@ -43,6 +44,7 @@ class CallsUnderWay:
         self._replaced: set[Live] = set()
         self._none_left = asyncio.Event()
         self._none_left.set()
+        self._taking_up: dict[str, asyncio.Event] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -54,6 +56,35 @@ class CallsUnderWay:
     def get(self, conversation_id: str) -> Live | None:
         """The call of a conversation."""
         return self._calls.get(conversation_id)
+
+    @contextmanager
+    def taking_up(self, conversation_id: str) -> Iterator[None]:
+        """Somebody finds out, inside the block, whether a conversation can go on here."""
+        done = self._taking_up[conversation_id] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._taking_up[conversation_id]
+            done.set()
+
+    async def settled(self, conversation_id: str) -> Live | None:
+        """The call that has this conversation, if one has.
+
+        Asked for twice at once, the second one gets what the first one got; and a call that has just
+        ended has stored its end.
+        """
+        waited_for: Live | None = None
+        while True:
+            if (others := self._taking_up.get(conversation_id)) is not None:
+                await others.wait()
+                continue
+            live = self._calls.get(conversation_id)
+            if live is None or not live.bridge.is_over:
+                return live
+            if live is waited_for:
+                return None
+            waited_for = live
+            await live.bridge.saved()
 
     def begin(self, conversation_id: str, live: Live) -> None:
         """A call begins; one of the same conversation is ending."""

@@ -155,6 +155,16 @@ def test_a_call_that_is_taken_up_elsewhere_has_the_same_values() -> None:
     assert other.services[FIRST].typed == ["Welcome Ada back to +4930100."]
 
 
+def test_a_call_that_is_taken_up_elsewhere_before_it_has_started_opens_one_stream() -> None:
+    call = CallDriver(plan_of("Called: {called}"))
+    call.initiate()
+    other = call.elsewhere()
+    other.come_back()
+    assert other.services == {}
+    start(other)
+    assert [s.system_prompt for s in other.services.values()] == ["Called: +4930100"]
+
+
 # The called number decides who answers
 
 
