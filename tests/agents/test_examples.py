@@ -106,7 +106,8 @@ def test_the_restaurant_books_a_table_once_and_hangs_up() -> None:
             ("Goodbye.", Calls("hang_up")),
         ],
     )
-    assert [use.failed for use in outcome.tool_calls] == [False, False, True, False]
+    booked = [use.failed for use in outcome.tool_calls if use.name == "book_table"]
+    assert sorted(booked) == [False, True]
     assert outcome.hung_up_by == "bot"
 
 
