@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from opusagent.models.telephone import TelephoneFunction
 from opusagent.sonic.peer_brain import PeerContext, Reply, ToolAnswer, ToolAsk
 from opusagent.testing.speech import bot_speech
 from opusagent.testing.steps import Act, Acts, Calls, Told
@@ -31,29 +32,43 @@ class ScriptedModel:
         self._script = list(script)
         self._last: tuple[int, Reply] | None = None
         self._result: Mapping[str, JsonValue] = {}
-        self._awaited = 0
+        self._awaited: tuple[str, ...] = ()
         self.problems: list[str] = []
         self.told: list[str] = []
 
     @property
     def waits_for_tools(self) -> bool:
         """Whether it has asked for tools and not gone on since."""
-        return self._awaited > 0
+        return bool(self._awaited)
 
-    def answer(self, stream: int, told: str) -> Reply:
-        """What it does on being told this; the same again where another stream is told it again."""
+    @property
+    def waits_for_keys(self) -> bool:
+        """Whether what it has asked for are keys that the caller presses."""
+        return TelephoneFunction.COLLECT_DIGITS in self._awaited
+
+    def answer(
+        self, stream: int, told: str, result: Mapping[str, JsonValue] | None = None
+    ) -> Reply:
+        """What it does on being told this; the same again where another stream is told it again.
+
+        Args:
+            stream: Which of its streams is told.
+            told: What it is told.
+            result: Of its tools, where that is what it is told.
+        """
         if self._last is not None and self._last[0] != stream and self.told[-1] in told:
             self._last = stream, self._last[1]
             return self._last[1]
         self.told.append(told)
-        if found := _JSON.search(told):
-            self._learn(found[0])
+        if result is not None or (self._last is not None and self._last[0] != stream):
+            self._awaited = ()
+        self._result = result or _result_in(told) or self._result
         if not self._script:
             self.problems.append(f"the model has nothing more to say, and was told {told!r}")
             return Reply()
         reply = self._reply(self._script.pop(0), told)
         self._last = stream, reply
-        self._awaited = len(reply.tools)
+        self._awaited += tuple(ask.name for ask in reply.tools)
         return reply
 
     def _reply(self, acts: Acts, told: str) -> Reply:
@@ -80,14 +95,6 @@ class ScriptedModel:
 
         return _FIELD.sub(value, sentence)
 
-    def _learn(self, text: str) -> None:
-        try:
-            result = json.loads(text)
-        except ValueError:
-            return
-        if isinstance(result, dict):
-            self._result = result
-
 
 class Mind:
     """The model as one stream has it: a `Brain`."""
@@ -102,9 +109,20 @@ class Mind:
 
     def after_tools(self, answers: Sequence[ToolAnswer], context: PeerContext) -> Reply:
         """What it does on the results of tools."""
-        results = (f"{a.name}: {json.dumps(a.result, ensure_ascii=False)}" for a in answers)
-        return self._model.answer(self._stream, "\n".join(results))
+        told = [f"{a.name}: {json.dumps(a.result, ensure_ascii=False)}" for a in answers]
+        fields = {key: value for answer in answers for key, value in answer.result.items()}
+        return self._model.answer(self._stream, "\n".join(told), fields)
 
     def speak(self, sentence: str, rate_hz: int) -> bytes:
         """The sentence as sound."""
         return bot_speech(sentence, rate_hz)
+
+
+def _result_in(told: str) -> Mapping[str, JsonValue]:
+    """The result of a tool that another stream has asked for: it is typed, as text."""
+    found = _JSON.search(told)
+    try:
+        result = json.loads(found[0]) if found else {}
+    except ValueError:
+        return {}
+    return result if isinstance(result, dict) else {}

@@ -176,7 +176,8 @@ class _Performance:
     def _script(self) -> Iterator[script.Step]:
         """Her steps, each made when the one before is done."""
         if self.agent.greeting.text or self.agent.greeting.audio:
-            yield from self._hear_out("the greeting")
+            first = self.caller_steps[0] if self.caller_steps else None
+            yield from self._hear_out("the greeting", first)
         for step, after in zip(self.caller_steps, [*self.caller_steps[1:], None], strict=True):
             self.n_done += 1
             if self.problems or isinstance(step, HangsUp):
@@ -188,19 +189,19 @@ class _Performance:
             case Says(text, answered):
                 yield self._say(text)
                 if answered and not isinstance(after, Interrupts):
-                    yield from self._hear_out(repr(text))
+                    yield from self._hear_out(repr(text), after)
             case Interrupts(text, after_s):
                 yield script.WaitForBotToSpeak(seconds=after_s, timeout_s=_ANSWER_S)
                 yield self._say(text, over_bot=True)
-                yield from self._hear_out(repr(text))
+                yield from self._hear_out(repr(text), after)
             case Presses(keys, answered):
                 yield script.Press(digits=keys)
                 if answered:
-                    yield from self._hear_out(f"the keys {keys}")
+                    yield from self._hear_out(f"the keys {keys}", after)
             case Waits(seconds):
                 yield script.Pause(seconds)
             case Listens():
-                yield from self._hear_out("what came before")
+                yield from self._hear_out("what came before", after)
             case LosesLine(back_after_s):
                 yield script.CutSocket(resume_after_s=back_after_s)
             case LosesStream():
@@ -215,10 +216,10 @@ class _Performance:
     def _say(self, text: str, *, over_bot: bool = False) -> script.Say:
         return script.Say(sound=partial(self.speech.say, text), label=text, over_bot=over_bot)
 
-    def _hear_out(self, what: str) -> Iterator[script.Step]:
-        """Until the bot has answered, and nothing more is to come."""
+    def _hear_out(self, what: str, after: CallerStep | None) -> Iterator[script.Step]:
+        """Until the bot has answered, and nothing more is to come but for what she does after it."""
         in_vain = len(self.phone.record.in_vain)
-        n_turns = -1
+        n_turns, waited_s = -1, 0.0
         while n_turns != len(self.model.told):
             n_turns = len(self.model.told)
             yield script.WaitForBot(quiet_s=_QUIET_S, timeout_s=_ANSWER_S)
@@ -226,7 +227,15 @@ class _Performance:
                 self.problems.append(f"the bot gave no answer to {what}")
                 return
             while self.tools.running or self.model.waits_for_tools:
+                if self.model.waits_for_keys and isinstance(after, Presses):
+                    return
                 yield script.Pause(0.1)
+                waited_s += 0.1
+                if waited_s > _ANSWER_S:
+                    self.problems.append(f"the model got no result of what it asked for on {what}")
+                    return
+            if n_turns != len(self.model.told):
+                yield script.Pause(_QUIET_S)  # what it says now has to reach her first
 
     def _await_change(self) -> Iterator[script.Step]:
         old = self.service.records[-1]

@@ -95,15 +95,17 @@ class PlayTools(Toolbox):
 
 
 class _PlayPlace:
-    """Plain functions in threads, for which virtual time waits; async ones on the play's own loop."""
+    """Plain functions in threads, one at a time, for which virtual time waits; async ones on the play's loop."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
         self._workshop = Workshop()
+        self._one_at_a_time = asyncio.Lock()  # or else a play would not always be the same
 
     async def plain[T](self, name: str, work: Callable[[], T]) -> T:
-        with self._loop.heeding(thread=True):
-            return await self._workshop.plain(name, work)
+        async with self._one_at_a_time:
+            with self._loop.heeding(thread=True):
+                return await self._workshop.plain(name, work)
 
     async def coroutine[T](self, name: str, work: Callable[[], Coroutine[object, object, T]]) -> T:
         return await work()
