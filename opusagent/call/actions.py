@@ -99,9 +99,7 @@ class Actions:
             hang_up=hang_up,
             busy=talk.bot_is_busy,
         )
-        self._filler = Filler(
-            plan, phone, comfort, prompt=model.type_greeting, busy=talk.bot_is_busy
-        )
+        self._filler = Filler(plan, phone, comfort, prompt=model.prompt, busy=talk.bot_is_busy)
         self._tools = ToolCalls(plan, model, self.telephone, self._filler, chronicle, out=out)
         self._parts = (self.keypad, self._filler, self.telephone)
 

@@ -23,21 +23,25 @@ class Comfort:
     def __init__(self, plan: CallPlan, phone: PhoneSide) -> None:
         self._plan = plan
         self._phone = phone
-        self._next_at = 0.0
+        self._next_at: float | None = None
         self._playing = False
 
-    def play(self, now: float) -> float:
-        """Sound if it is time and nobody speaks. Returns when to call this again."""
-        if now < self._next_at:
-            return self._next_at
+    def next_timer(self) -> float | None:
+        """When `wanted` has something to do again."""
+        return self._next_at
+
+    def wanted(self, now: float) -> None:
+        """The caller waits: sound if it is time and nobody speaks."""
+        if self._next_at is not None and now < self._next_at:
+            return
         if self._phone.audible(now) or self._phone.caller_speaks:
-            return now + LOOK_AGAIN_S
+            self._next_at = now + LOOK_AGAIN_S
+            return
         rate = self._phone.play_format.sample_rate_hz
         self._phone.play(self._plan.comfort_audio.at(rate) or comfort_tone(rate), COMFORT, now)
         self._phone.complete_turn(now)
         self._playing = True
         self._next_at = now + self._phone.remaining_s(now) + GAP_S
-        return self._next_at
 
     def say(self, sound: bytes, now: float) -> None:
         """Play a recording once; it falls silent like the other sound."""
@@ -50,4 +54,4 @@ class Comfort:
         if self._playing and self._phone.audible(now):
             self._phone.silence(now)
         self._playing = False
-        self._next_at = 0.0
+        self._next_at = None

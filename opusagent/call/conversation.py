@@ -7,7 +7,6 @@ the transcript, the ledger and the greeting, and knows nothing of how a call beg
 from __future__ import annotations
 
 import dataclasses
-import enum
 import re
 from collections.abc import Callable, Mapping
 from typing import assert_never
@@ -20,27 +19,22 @@ from opusagent.call.actions import Actions
 from opusagent.call.bot_turns import BotTurns, Came
 from opusagent.call.chronicle import Chronicle
 from opusagent.call.comfort import Comfort
-from opusagent.call.continuation import Action, Moment
 from opusagent.call.events import Effect, Report, StreamId
-from opusagent.call.greeting import GREETING, LOOK_AGAIN_S, PATIENCE_S, RETRY_S, Greeting
+from opusagent.call.greeting import Greeting
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.script import Script
 from opusagent.call.silence import Silence
-from opusagent.call.timers import Timers
+from opusagent.call.succession import BROKE_OFF, Succession
+from opusagent.call.welcome import Welcome
 from opusagent.models.session_state import Role, SessionState
 from opusagent.sonic import reader as sonic
-from opusagent.sonic.failures import Failure, Remedy
+from opusagent.sonic.failures import Failure
 from opusagent.sonic.reader import Stage, StopReason
 
 __all__ = ["CallerDid", "Conversation"]
-
-BROKE_OFF = (
-    '[the line broke in the middle of your sentence "{}"; say it once more and finish your answer]'
-)
-"""Typed to the stream that has to go on with an answer, of a stream or of a process that is gone."""
 
 KEPT_RATE_HZ = 16_000
 """Of speech that is stored: the line to the next process may have another rate."""
@@ -54,13 +48,6 @@ type CallerDid = (
     | phone_events.TransferStatus
     | phone_events.ActivityReceived
 )
-
-
-class Timer(enum.Enum):
-    """What a conversation waits for."""
-
-    GREETING = "greeting"
-    COMFORT = "comfort"
 
 
 class Conversation:
@@ -92,15 +79,11 @@ class Conversation:
         self._script = script
         self._phone = phone
         self._out = out
-        self._save = save
-        self._timers: Timers[Timer] = Timers()
-        self._interrupted = False  # the bot was, and has not spoken since
         self._chronicle = Chronicle(ambient.utcnow)
         self._transcript = self._chronicle.transcript
         self._greeting = Greeting(plan.agent.greeting.text, plan.greeting_audio)
         self._comfort = Comfort(plan, phone)
         self._started = False
-        self._greet_by = 0.0
         self._bot = BotTurns(
             phone, self._comfort, self._transcript, at=self._chronicle.at, out=out, began_at=now
         )
@@ -116,6 +99,7 @@ class Conversation:
             random=ambient.random,
             out=out,
         )
+        self._welcome = Welcome(self._greeting, phone, self.model, self._chronicle)
         self.actions = Actions(
             plan,
             self,
@@ -133,9 +117,19 @@ class Conversation:
             phone,
             self.actions.telephone,
             busy=self._is_busy,
-            prompt=self.model.type_greeting,
+            prompt=self.model.prompt,
             hang_up=hang_up,
             out=out,
+        )
+        self._succession = Succession(
+            self,
+            phone=phone,
+            bot=self._bot,
+            model=self.model,
+            actions=self.actions,
+            greeting=self._greeting,
+            chronicle=self._chronicle,
+            save=save,
         )
         self.changed = False
         """Whether something is to be saved; the reader clears it."""
@@ -145,54 +139,26 @@ class Conversation:
     def start(self, now: float) -> None:
         """The call is up: the bot speaks first, if the agent is made so."""
         self._started = True
-        self._greet_by = now + PATIENCE_S
         self._silence.begin(now)
-        self._greeting.reword(self._script.greeting)
-        if sound := self._greeting.sound_at(self._phone.play_format.sample_rate_hz):
-            self._phone.play(sound, GREETING, now)
-            self._phone.complete_turn(now)
-            self._transcript.bot_recorded(
-                self._greeting.text, content_id=GREETING, at=self._chronicle.at()
-            )
-            self.changed = True
-        self._greet(now)
+        self.changed |= self._welcome.begin(self._script.greeting, now)
 
     def stream_opened(self, now: float) -> None:
         """A stream hears the caller."""
-        self._timers.clear(Timer.COMFORT)
         self._comfort.stop(now)
-        self._greet(now)
+        self._welcome.look(now)
         self.changed = True
 
     def stream_lost(self, leg: Leg, failure: Failure, now: float) -> None:
         """A stream is gone; what came of its answer is played to its end, the rest will not come."""
         if self.model.is_standby(leg):
             return
-        if failure.remedy is not Remedy.REOPEN_WITHOUT_LAST:
-            self._have_it_finished(leg, now)
-        self._bot.finish(leg.id, now)
+        self._succession.lost(leg, failure, now)
         self.changed = True
-        if leg.role is LegRole.DRAINING:
-            self._bot.old_stream_lost()
-            return
-        self._forget_answer()
-        if leg.role is LegRole.LIVE:
-            self._chronicle.switched("lost")
-        if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
-            self._transcript.drop_last_exchange()
 
     def look(self, now: float) -> None:
         """Note what was said; replace the stream if it is old and the moment good, or its time up."""
         self._note_given()
-        while self.model.is_old(now):  # also one that has just been put in the place of another
-            decision = self.model.decide(self._moment(), now)
-            match decision.action:
-                case Action.SWITCH:
-                    self._switch(decision.cause, now)
-                case Action.CLOSE_FIRST:
-                    self._close_first(decision.cause, now)
-                case _:
-                    return
+        self._succession.look(now)
 
     def caller_lost(self, now: float) -> None:
         """Her websocket is gone: the model hears silence, and what it says is kept."""
@@ -257,23 +223,21 @@ class Conversation:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        times = (self._timers.next(), self.actions.next_timer(), self._silence.next_timer())
+        times = (
+            self._welcome.next_timer(),
+            self._comfort.next_timer(),
+            self.actions.next_timer(),
+            self._silence.next_timer(),
+        )
         return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
-        while (due := self._timers.pop_due(now)) is not None:
-            match due:
-                case Timer.GREETING:
-                    self._greet(now)
-                case Timer.COMFORT:
-                    pass  # played below
-                case _:
-                    assert_never(due)
+        self._welcome.handle_timer(now)
         self._silence.handle_timer(now)
         self.actions.handle_timer(now)
-        if self.model.wants_comfort and self._started and Timer.COMFORT not in self._timers:
-            self._timers.set(Timer.COMFORT, self._comfort.play(now))
+        if self.model.wants_comfort and self._started:
+            self._comfort.wanted(now)
 
     # The caller
 
@@ -324,82 +288,6 @@ class Conversation:
         self._greeting.done()
         self._bot.asked_at = now
 
-    def _greet(self, now: float) -> None:
-        """Type the greeting once call and stream are ready and nobody speaks; look again later."""
-        if not self._greeting.pending or not self._started or self.model.live is None:
-            return
-        wait_s = LOOK_AGAIN_S
-        if not self._phone.caller_speaks or now >= self._greet_by:
-            wait_s = RETRY_S
-            if self._greeting.ask():
-                self.model.type_greeting(self._greeting.text, now)
-        self._timers.set(Timer.GREETING, now + wait_s)
-
-    # Replacing the stream
-
-    def _moment(self) -> Moment:
-        quiet_from = self._phone.quiet_from
-        if quiet_from is not None and (ends_by := self._bot.ends_by) is not None:
-            quiet_from = max(quiet_from, ends_by)
-        return Moment(
-            quiet_from=quiet_from,
-            owed=(
-                bool(self.model.debts.texts)
-                or self.actions.tools_running
-                or self._greeting.pending
-                or self.actions.keypad.pending
-            ),
-            unanswered=self.model.debts.unanswered_speech,
-            interrupted=self._interrupted,
-        )
-
-    def _switch(self, cause: str, now: float) -> None:
-        """Go on with the standby. What the old stream was saying is heard to its end."""
-        self._chronicle.switched(cause)
-        self._save()  # so that a crash in the middle finds all of it
-        self.actions.release(now)
-        old = self._live_id
-        # An answer without a sound so far is the next stream's to give: it is asked for it, too.
-        drains = self._bot.speaking(now) and not self._phone.caller_speaks
-        if drains:
-            self._transcript.bot_will_say(stream=old)
-        else:
-            self._bot.finish(old, now)
-        self._bot.hand_over()
-        self.model.switch(cause, now, drain=drains)
-        self._forget_answer()
-        self.stream_opened(now)
-
-    def _close_first(self, cause: str, now: float) -> None:
-        """No standby can be had while the live stream is there."""
-        assert self.model.live is not None
-        self._chronicle.switched(cause)
-        self._save()
-        self.actions.release(now)
-        self._have_it_finished(self.model.live, now)
-        self._bot.finish(self._live_id, now)
-        self._forget_answer()
-        self.model.close_first(now)
-        self.changed = True
-
-    def _have_it_finished(self, leg: Leg, now: float) -> None:
-        """A stream ends in the middle of an answer: another one says the rest, unless the caller has the word."""
-        sentence = self._bot.broken_off(leg, now)
-        if sentence is None or self._phone.caller_speaks or self.model.debts.unanswered_speech:
-            return
-        text = BROKE_OFF.format(sentence)
-        if leg.role is LegRole.LIVE:
-            self.model.debts.ask_next(text)
-        else:
-            self.model.type_text(text, now)
-
-    def _forget_answer(self) -> None:
-        """Nothing more comes of what the stream was about to say."""
-        self._bot.stream_lost()
-        self._interrupted = False
-        self._greeting.stream_lost()
-        self.actions.stream_lost()
-
     # The model
 
     def model_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
@@ -424,7 +312,7 @@ class Conversation:
             case sonic.BotSpeechEnded(stop_reason=stop_reason):
                 self.model.debts.sentence_ended(answer=stop_reason is StopReason.END_TURN)
             case sonic.Interrupted():
-                self._interrupted = True
+                self._succession.interrupted = True
                 self.model.debts.sentence_ended(answer=False)
                 self._barge_in("model", now, noticed=True)
             case sonic.TextHeard(role=Role.USER, stage=Stage.FINAL, text=text):
@@ -433,10 +321,10 @@ class Conversation:
             case Came.SOUND:
                 self.changed |= self._greeting.pending  # saved at once: nobody is greeted twice
                 self._greeting.done()
-                self._interrupted = False
+                self._succession.interrupted = False
                 self.model.debts.answered(leg)
             case Came.MORE:
-                self._interrupted = False
+                self._succession.interrupted = False
                 self.model.debts.answer_goes_on(now)
             case Came.END:
                 self.changed = True
@@ -468,7 +356,7 @@ class Conversation:
         if self._phone.caller_spoke_over_bot and self._phone.audible(now):
             self._barge_in("transcript", now, noticed=True)
         self._bot.unmute()
-        self._interrupted = False
+        self._succession.interrupted = False
         self.actions.telephone.caller_spoke(now)
         self._silence.begin(now)
         self._transcript.caller_said(text, stream=leg.id, at=self._chronicle.at())

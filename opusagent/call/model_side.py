@@ -302,7 +302,7 @@ class ModelSide:
         if self.live is not None:
             self._legs.type(self.live, text)
 
-    def type_greeting(self, text: str, now: float) -> None:
+    def prompt(self, text: str, now: float) -> None:
         """Ask for the greeting on the live stream: a new stream is asked anew, so it is not kept."""
         if self.live is not None:
             self._uplink.prime(self.live, now)

@@ -15,7 +15,6 @@ from opusagent.audiocodes.peer_events import (
     PlayStarted,
 )
 from opusagent.call.call import Phase
-from opusagent.call.conversation import BROKE_OFF
 from opusagent.call.events import (
     CallerAttached,
     CloseReason,
@@ -26,6 +25,7 @@ from opusagent.call.events import (
     OpenStream,
     Save,
 )
+from opusagent.call.succession import BROKE_OFF
 from opusagent.models.agent import Resume
 from opusagent.models.session_state import SessionState, SessionStatus, ToolSpec
 from opusagent.sonic.reader import StopReason
