@@ -23,8 +23,9 @@ from opusagent.bench.switches.facts import (
     read_replies,
     read_streams,
 )
+from opusagent.bench.switches.figures import CaseFigures
 from opusagent.bench.switches.frames import Frame, FrameReader, find, write
-from opusagent.bench.switches.measure import CaseFigures, measure
+from opusagent.bench.switches.measure import measure
 from opusagent.bench.switches.mind import (
     DATA,
     FINISH,

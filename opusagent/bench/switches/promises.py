@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final
 
 from opusagent.bench.switches.cases import CASES
-from opusagent.bench.switches.measure import CaseFigures
+from opusagent.bench.switches.figures import CaseFigures
 
 __all__ = ["Promise", "percentile", "promises"]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from opusagent.bench.switches.measure import CaseFigures
+from opusagent.bench.switches.figures import CaseFigures
 from opusagent.bench.switches.promises import percentile, promises
 
 __all__ = ["all_kept", "as_json", "show_switches"]

@@ -18,7 +18,8 @@ from opusagent.bench import process_facts
 from opusagent.bench.load_callers import BEARER
 from opusagent.bench.switches.cases import EXPIRES_IN_S, Case
 from opusagent.bench.switches.facts import BridgeLog, read_replies, read_streams
-from opusagent.bench.switches.measure import CaseFigures, measure
+from opusagent.bench.switches.figures import CaseFigures
+from opusagent.bench.switches.measure import measure
 from opusagent.bench.switches.phone import CallLog, Phone
 from opusagent.processes import SETTINGS, Child, ProcessFailed
 
