@@ -481,7 +481,7 @@ def test_after_two_deaths_upon_a_history_the_next_stream_gets_a_summary_instead(
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(call(line, script))
             assert await eventually(lambda: bool(line.logged("bot speaks")), 6)
-            assert await eventually(lambda: bool(line.stream(1).said), 6)
+            assert await eventually(lambda: bool(line.logged("play finished")), 6)
             for number in (1, 2, 3):
                 assert await eventually(lambda n=number: is_live(line, n), 6)  # type: ignore[misc]
                 line.strike(f"internal:stream={number}")
