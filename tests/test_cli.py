@@ -52,7 +52,7 @@ def test_the_scenarios_of_the_demo_can_be_listed() -> None:
     assert result.exit_code == 0
     lines = result.output.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["basic", "failover", "long-call", "reconnect"]
+    assert names == ["basic", "failover", "long-call", "reconnect", "restaurant", "tools"]
     assert all(line.endswith(".") for line in lines)  # with a sentence each
 
 

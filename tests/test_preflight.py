@@ -59,7 +59,7 @@ def test_everything_that_a_call_needs_is_looked_at_and_no_stream_is_opened(
             )
             findings = await check(settings)
         assert all(finding.ok for finding in findings)
-        assert found(findings, "agents").found == "default"
+        assert found(findings, "agents").found == "bank, default, restaurant"
         assert "secret" not in found(findings, "credentials").found
         assert found(findings, "Bedrock").found == f"{rig.server.url} answers"
         assert "BRIDGE_TOKEN" in found(findings, "configuration").found
