@@ -232,7 +232,16 @@ def test_a_failed_check_has_exit_code_1_and_a_line_for_each_finding(tmp_path: Pa
     )
     assert result.returncode == 1
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok", "ok", "ok", "FAIL"]
+    marks = [line.split()[0] for line in lines]
+    assert marks == ["ok"] * (len(lines) - 1) + ["FAIL"]
+    assert [line.split(maxsplit=1)[1].split(":")[0] for line in lines if "tool" not in line] == [
+        "configuration",
+        "agents",
+        "session store",
+        "credentials",
+        "Bedrock",
+    ]
+    assert any(line.startswith("ok   tool transfer_call of bank: ") for line in lines)
     assert "secret" not in result.stdout
 
 
