@@ -227,7 +227,7 @@ def test_a_failed_check_has_exit_code_1_and_a_line_for_each_finding(tmp_path: Pa
     result = run_program(
         "check",
         AWS_ACCESS_KEY_ID="AKIDEXAMPLE",
-        AWS_SECRET_ACCESS_KEY="secret",
+        AWS_SECRET_ACCESS_KEY="wJalrXUt",
         AWS_ENDPOINT_URL_BEDROCK_RUNTIME="https://localhost:1",
     )
     assert result.returncode == 1
@@ -242,7 +242,7 @@ def test_a_failed_check_has_exit_code_1_and_a_line_for_each_finding(tmp_path: Pa
         "Bedrock",
     ]
     assert any(line.startswith("ok   tool transfer_call of bank: ") for line in lines)
-    assert "secret" not in result.stdout
+    assert "wJalrXUt" not in result.stdout
 
 
 @pytest.mark.integration
