@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from opusagent.agents import AgentDirectory, AgentFolder
+from opusagent.call import functions
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
 from opusagent.errors import ConfigError
@@ -128,7 +129,7 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
     findings = []
     async with Toolbox({name: agent.tools for name, agent in agents.agents.items()}) as toolbox:
         for name in agents.names:
-            for spec in toolbox.of(name).specs:
+            for spec in (*toolbox.of(name).specs, *functions.specs(agents.agents[name])):
                 told = f"{spec.description.partition('\n')[0]} {json.dumps(spec.input_schema)}"
                 findings.append(Finding(f"tool {spec.name} of {name}", True, told))
             for server, problem in toolbox.away(name).items():

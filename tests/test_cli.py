@@ -52,7 +52,7 @@ def test_the_scenarios_of_the_demo_can_be_listed() -> None:
     assert result.exit_code == 0
     lines = result.output.splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == ["basic", "failover", "long-call", "reconnect"]
+    assert names == ["basic", "failover", "long-call", "reconnect", "restaurant", "tools"]
     assert all(line.endswith(".") for line in lines)  # with a sentence each
 
 
@@ -227,14 +227,22 @@ def test_a_failed_check_has_exit_code_1_and_a_line_for_each_finding(tmp_path: Pa
     result = run_program(
         "check",
         AWS_ACCESS_KEY_ID="AKIDEXAMPLE",
-        AWS_SECRET_ACCESS_KEY="secret",
+        AWS_SECRET_ACCESS_KEY="wJalrXUt",
         AWS_ENDPOINT_URL_BEDROCK_RUNTIME="https://localhost:1",
     )
     assert result.returncode == 1
-    *before, last = result.stdout.splitlines()
-    assert {line.split()[0] for line in before} == {"ok"}
-    assert last.startswith("FAIL Bedrock")
-    assert "secret" not in result.stdout
+    lines = result.stdout.splitlines()
+    marks = [line.split()[0] for line in lines]
+    assert marks == ["ok"] * (len(lines) - 1) + ["FAIL"]
+    assert [line.split(maxsplit=1)[1].split(":")[0] for line in lines if "tool" not in line] == [
+        "configuration",
+        "agents",
+        "session store",
+        "credentials",
+        "Bedrock",
+    ]
+    assert any(line.startswith("ok   tool transfer_call of bank: ") for line in lines)
+    assert "wJalrXUt" not in result.stdout
 
 
 @pytest.mark.integration

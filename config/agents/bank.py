@@ -79,7 +79,7 @@ async def find_payment(payee: str, context: ToolContext) -> dict[str, str]:
         payee: To whom it went.
     """
     payments = PAYMENTS[_identified(context)]
-    await asyncio.sleep(2 * ARCHIVE_S)
+    await asyncio.sleep(3 * ARCHIVE_S)
     found = next((payment for payment in payments if payee.casefold() in payment), "")
     return {"payment": found or "nothing"}
 

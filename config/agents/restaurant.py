@@ -18,7 +18,7 @@ LAST_ARRIVAL: Final = time(22)
 
 _book: dict[date, list[tuple[time, int, str]]] = {}
 
-type Guests = Annotated[int, Field(ge=1, le=12)]
+Guests = Annotated[int, Field(ge=1, le=12)]
 
 
 @registry.tool(repeatable=True)

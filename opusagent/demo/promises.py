@@ -209,6 +209,23 @@ def _another_bridge_knows_what_was_said(result: DemoResult) -> Iterator[str]:
                     yield f"{one.what}: stream {stream.stream} was not told {heard.text!r}"
 
 
+def _tools_have_a_result(result: DemoResult) -> Iterator[str]:
+    for run in result.tools:
+        if run.seconds is None and result.scenario.end == "caller":
+            yield f"{run.name}, asked for at {run.at_s:.1f} s, had no result"
+
+
+def _what_is_secret_stands_nowhere(result: DemoResult) -> Iterator[str]:
+    for place in result.secrets_in:
+        yield f"keys that are secret stand in {place}"
+
+
+def _the_call_ends_as_told(result: DemoResult) -> Iterator[str]:
+    due = {"bot": "bot-disconnected"}.get(result.scenario.end, result.scenario.end)
+    if due not in {"caller", result.record.end_reason}:
+        yield f"the call ended with {result.record.end_reason!r}, not with {due!r}"
+
+
 def _no_errors_are_logged(result: DemoResult) -> Iterator[str]:
     for line in result.log:
         if line.get("level") in {"error", "critical"}:
@@ -232,6 +249,9 @@ PROMISES: tuple[Promise, ...] = (
     _no_turn_is_lost,
     _what_nobody_heard_is_not_in_the_transcript,
     _another_bridge_knows_what_was_said,
+    _tools_have_a_result,
+    _what_is_secret_stands_nowhere,
+    _the_call_ends_as_told,
     _no_errors_are_logged,
 )
 

@@ -55,6 +55,8 @@ def show(result: DemoResult, files: list[Path], console: Console) -> None:
     if result.comebacks:
         console.print(_comebacks(result))
         console.print(_plays(result))
+    if result.tools:
+        console.print(_tools(result))
     if result.switches:
         console.print(_switches(result))
     for path in files:
@@ -77,6 +79,9 @@ def _figures(result: DemoResult) -> Table:
     for cut in record.interruptions():
         rows.append((f"{cut.phrase.label!r} until the bot was silent", _ms(cut.silent_after_s)))
         rows.append(("  of that after the bridge's own messages", _ms(cut.flushed_after_s)))
+    if result.has_secrets:
+        found = ", ".join(result.secrets_in) or "nowhere"
+        rows.append(("where the secret keys stand: log, transcript, model", found))
     for what, value in rows:
         table.add_row(what, value)
     return table
@@ -93,6 +98,17 @@ def _phrases(result: DemoResult) -> Table:
             f"{phrase.missing_ms} ms",
             f"{phrase.repeated_ms} ms",
         )
+    return table
+
+
+def _tools(result: DemoResult) -> Table:
+    table = Table(title="tools that the model had run")
+    for heading in ("tool", "at", "took", "result"):
+        table.add_column(heading, justify="left" if heading in {"tool", "result"} else "right")
+    for run in result.tools:
+        kind = "none" if run.seconds is None else "an error" if run.failed else "an answer"
+        took = "-" if run.seconds is None else f"{run.seconds:.2f} s"
+        table.add_row(run.name, f"{run.at_s:.1f} s", took, kind)
     return table
 
 
@@ -168,6 +184,10 @@ def _picture(result: DemoResult) -> str:
         if one.resume_ms is not None:
             on = f"on bridge {one.new}" if one.new != one.old else ""
             marks.append(Mark(MarkKind.RESUME, one.at_s + one.resume_ms / 1000, on))
+    for run in result.tools:
+        marks.append(Mark(MarkKind.TOOL, run.at_s, run.name))
+        if run.seconds is not None:
+            marks.append(Mark(MarkKind.RESULT, run.at_s + run.seconds, run.name))
     for line in result.log:
         match line["event"]:
             case "barge-in":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,13 @@ from pydantic import JsonValue
 from opusagent.demo.comebacks import Comeback
 from opusagent.demo.stage import LogLine
 from opusagent.demo.switches import Switch
+from opusagent.demo.tool_runs import ToolRun
 from opusagent.models.session_state import ConversationItem
 from opusagent.simulators.caller_record import CallRecord
 from opusagent.simulators.calling import summary
 from opusagent.simulators.hearing import Heard
 from opusagent.simulators.scenario import Scenario
+from opusagent.simulators.steps import Dtmf
 from opusagent.simulators.stream_report import StreamReport
 from opusagent.simulators.verdict import Verdict
 
@@ -49,6 +52,7 @@ class DemoResult:
         comebacks: The websockets that were lost, and how the call went on.
         at_phone: What was heard of the bot at the phone, for each play stream; a sentence whose rest
             came in the next one stands with its beginning, as one.
+        tools: The tools that were run.
         log: The bridges' logs, one object a line, with `at_s` in seconds of the call.
         broken: Every promise that was broken, in words.
     """
@@ -64,6 +68,7 @@ class DemoResult:
     log: list[LogLine]
     began: datetime
     comebacks: list[Comeback] = field(default_factory=list)
+    tools: list[ToolRun] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -88,6 +93,34 @@ class DemoResult:
         by_bot = [one.text for sentences in self.at_phone for one in sentences if one.whole]
         lost = [text for text in by_caller if text not in turns["input"]]
         return lost + [text for text in by_bot if text not in turns["output"]]
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the caller pressed keys that may stand nowhere."""
+        return any(isinstance(step, Dtmf) and step.secret for step in self.scenario.step)
+
+    @property
+    def secrets_in(self) -> list[str]:
+        """Where such keys stand all the same."""
+        steps = [s for s in self.scenario.step if isinstance(s, Dtmf) and s.secret]
+        patterns = [re.compile(rf"(?<!\d){' ?'.join(step.digits)}(?!\d)") for step in steps]
+        places = {
+            "the transcript": [item.text for item in self.transcript],
+            "the history of a stream": [t.text for one in self.streams for t in one.history],
+            "what was typed to the model": [t.text for one in self.streams for t in one.typed],
+            "the result of a tool": [t.text for one in self.streams for t in one.tool_results],
+            "the log": [
+                str(value)
+                for line in self.log
+                for key, value in line.items()
+                if key.startswith("pii.") or key == "digits"
+            ],
+        }
+        return [
+            place
+            for place, texts in places.items()
+            if any(pattern.search(text) for pattern in patterns for text in texts)
+        ]
 
     def bridge_of(self, stream: StreamReport) -> int:
         """The bridge, from 1, that had the call when a stream was opened."""
@@ -143,6 +176,8 @@ class DemoResult:
             "heard": phrases,
             "switches": [switch.as_json() for switch in self.switches],
             "comebacks": [comeback.as_json() for comeback in self.comebacks],
+            "tools": [run.as_json() for run in self.tools],
+            "secrets_in": list(self.secrets_in),
             "turns_lost": len(self.turns_lost),
             "at_phone": [
                 {"play_stream": span.stream_id, "heard_s": round(span.heard_s, 3), "said": said}

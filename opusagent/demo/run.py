@@ -17,6 +17,7 @@ from opusagent.demo.result import DemoResult, load_heard
 from opusagent.demo.script import steps_of
 from opusagent.demo.stage import LogLine, Stage
 from opusagent.demo.switches import switches_in, words_of
+from opusagent.demo.tool_runs import tools_in
 from opusagent.models.session_state import ConversationItem
 from opusagent.simulators.caller import CallerSocket, SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord
@@ -81,6 +82,7 @@ async def _play(name: str, scenario: Scenario, voice: Voice, folder: Path, say: 
         streams=streams,
         switches=switches_in(log),
         comebacks=comebacks,
+        tools=tools_in(log),
         log=log,
         began=began,
     )
@@ -98,7 +100,8 @@ async def _call(scenario: Scenario, voice: Voice, stage: Stage, say: Say) -> Cal
         n_sockets += 1
         return socket
 
-    plan = CallerPlan(caller=scenario.caller.number, bot_name=scenario.name)
+    bot_name = scenario.setup.agent or scenario.name
+    plan = CallerPlan(caller=scenario.caller.number, bot_name=bot_name)
     caller = SimulatedCaller(
         plan,
         dial,

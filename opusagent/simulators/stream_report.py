@@ -6,6 +6,7 @@ load_reports(DIR)    reads them
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -51,6 +52,7 @@ class StreamReport(BaseModel):
         ended_at: When it came to its end, cut or closed.
         closed_at: When it was gone from the wire.
         cut: The exception or fault that ended it; empty if the client did.
+        tool_results: The results of tools that it was given, the name before each.
         history: The turns that it was given.
         history_bytes: Their size in UTF-8.
         audio_s: Caller audio that it was given.
@@ -77,6 +79,7 @@ class StreamReport(BaseModel):
     heard: tuple[Spoken, ...] = ()
     typed: tuple[Spoken, ...] = ()
     said: tuple[Spoken, ...] = ()
+    tool_results: tuple[Spoken, ...] = ()
     audio_rate_hz: int = 0
     audio_s: float = 0.0
     replayed_s: float = 0.0
@@ -114,6 +117,12 @@ class StreamReport(BaseModel):
             heard=spoken(record.heard),
             typed=spoken(record.typed),
             said=spoken(record.said),
+            tool_results=spoken(
+                [
+                    At(one.at, f"{one.value.name} {json.dumps(one.value.result)}")
+                    for one in record.tool_results
+                ]
+            ),
             audio_rate_hz=record.audio_rate_hz,
             audio_s=round(record.audio_s, 3),
             replayed_s=round(replayed_s(record), 3),

@@ -32,6 +32,8 @@ class MarkKind(enum.Enum):
     BARGE_IN = ("barge-in", "triangle", "#A01818")
     DTMF = ("DTMF", "square", "#332288")
     SWITCH = ("stream switch", "diamond", "#006B4E")
+    TOOL = ("tool asked for", "triangle", "#7A4A00")
+    RESULT = ("its result", "circle", "#7A4A00")
     SOCKET_CUT = ("socket cut", "cross", "#000000")
     KILLED = ("kill -9 of bridge", "cross", "#000000")
     RESUME = ("resume", "circle", "#00557F")

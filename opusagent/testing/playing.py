@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, assert_never
 
@@ -178,9 +179,9 @@ class _Performance:
         if self.agent.greeting.text or self.agent.greeting.audio:
             first = self.caller_steps[0] if self.caller_steps else None
             yield from self._hear_out("the greeting", first)
-        for step, after in zip(self.caller_steps, [*self.caller_steps[1:], None], strict=True):
+        for step, after in pairwise([*self.caller_steps, None]):
             self.n_done += 1
-            if self.problems or isinstance(step, HangsUp):
+            if self.problems or step is None or isinstance(step, HangsUp):
                 return
             yield from self._do(Says(step) if isinstance(step, str) else step, after)
 

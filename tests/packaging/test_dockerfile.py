@@ -87,6 +87,10 @@ from opusagent.config import load
 load()
 assert "default" in AgentFolder.open(load().agent_config_dir).directory.names
 assert AgentFolder.open(pathlib.Path("/")).directory.names == ("default",)
+from opusagent.agents.files import shipped_default
+assert (shipped_default().parent / "bank.py").is_file()  # for the demo
+from opusagent.testing import play
+assert play(shipped_default().parent / "bank.toml", model=["Hello."]).said_by_bot == ["Hello."]
 """
     done = inside(image, "python", "-c", code)
     assert done.returncode == 0, done.stderr

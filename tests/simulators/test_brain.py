@@ -195,3 +195,46 @@ def test_any_words_get_an_answer_that_is_complete(heard: str) -> None:
     reply = ScenarioBrain(SCENARIO, ToneVoice(BOT)).reply(heard, told(heard))
     assert bool(reply.sentences) == bool(heard)
     assert not any("{" in sentence for sentence in reply.sentences)
+
+
+CHAIN = Scenario.model_validate(
+    tomllib.loads(r"""
+name = "chain"
+description = "A tool after a tool of the same name."
+[[phrase]]
+id = "enter"
+text = "Let me in."
+answer = ["Your number."]
+[[phrase.tools]]
+name = "collect"
+arguments = { input = "number" }
+answer = ["Your PIN."]
+[[phrase.tools.tools]]
+name = "collect"
+arguments = { input = "pin" }
+answer = ["Come in, {result.who}."]
+failed = ["No."]
+[[step]]
+do = "wait"
+""")
+)
+
+
+def test_a_tool_may_follow_a_tool_of_the_same_name() -> None:
+    brain = ScenarioBrain(CHAIN, ToneVoice(BOT))
+    first = brain.reply("Let me in.", PeerContext())
+    assert first.tools == (ToolAsk("collect", {"input": "number"}),)
+    second = brain.after_tools([ToolAnswer("1", "collect", {"digits": "12"})], PeerContext())
+    assert (second.sentences, second.tools) == (
+        ("Your PIN.",),
+        (ToolAsk("collect", {"input": "pin"}),),
+    )
+    third = brain.after_tools([ToolAnswer("2", "collect", {"who": "Ann"})], PeerContext())
+    assert (third.sentences, third.tools) == (("Come in, Ann.",), ())
+
+
+def test_nothing_follows_a_tool_that_failed() -> None:
+    brain = ScenarioBrain(CHAIN, ToneVoice(BOT))
+    brain.reply("Let me in.", PeerContext())
+    failed = brain.after_tools([ToolAnswer("1", "collect", {"error": "late"})], PeerContext())
+    assert failed.tools == ()

@@ -291,3 +291,7 @@ def test_the_greeting_is_heard_before_the_caller_speaks() -> None:
     agent = SILENT.model_copy(update={"greeting": Greeting(text="Greet the caller.")})
     outcome = play(agent, caller=["Hello."], model=[Told("greet", "Good morning."), "Yes?"])
     assert [line.by for line in outcome.transcript] == ["bot", "caller", "bot"]
+
+
+def test_a_caller_may_hang_up_after_the_greeting(shop: Path) -> None:
+    assert play(shop, model=["Good morning."]).text == "bot: Good morning."
