@@ -180,12 +180,11 @@ class Handover:
         if leg is not None:
             self._legs.retire(leg, reason)
 
-    def close(self, reason: CloseReason) -> None:
-        """The call is over."""
+    def end(self) -> None:
+        """The call is over: whoever owns the streams closes them all."""
         self.live_ended()
-        self.drained(reason)
-        if (leg := self.take_standby()) is not None:
-            self._legs.retire(leg, reason)
+        self._standby = self._draining = None
+        self._timers.clear(Deadline.DRAINED)
 
     # Within
 

@@ -189,7 +189,7 @@ class ModelSide:
         self._timers.clear_all()
         if self.live is not None:
             self.live.late_turns = ALL
-        self._handover.close(reason)
+        self._handover.end()
         self.wants_comfort = False
         for leg in self._legs:
             self._legs.retire(leg, reason)

@@ -363,6 +363,22 @@ def test_a_barge_in_silences_both_streams() -> None:
     assert not [e for e in call.since(at + 0.001) if isinstance(e, PlayStarted)]
 
 
+def test_nothing_more_is_heard_of_an_old_answer_that_ran_dry_before_the_caller_spoke() -> None:
+    call = aged()
+    call.quiet(0.2)
+    call.says("A very long answer.", 2, 14.9, end=None)
+    call.quiet(14.9)
+    call.speaks(2, 0.2, end=None)
+    call.quiet(0.5)
+    assert switched(call) == [(1, 2, "deadline")]
+    call.interrupts()
+    old = one(call, 1)
+    old.writer.audio(bot_pcm(9, 1.0))
+    call.deliver(old)
+    call.quiet(2.0)
+    assert not any(9 in play for play in call.plays())
+
+
 # Tools
 
 

@@ -109,3 +109,23 @@ def test_a_stream_that_is_gone_is_not_watched() -> None:
     dog.stream_lost()
     assert dog.next_timer() is None
     assert dog.verdict(100.0) is None
+
+
+def test_a_text_that_the_next_stream_was_given_is_waited_for_as_long(call: CallDriver) -> None:
+    call.talk(1.0)
+    call.quiet(1.0)
+    call.hears("Where is my order?")
+    call.breaks()
+    call.quiet(14.5)
+    assert deaf(call) == []
+    call.quiet(1.0)
+    assert deaf(call) == ["dumb"]
+
+
+def test_the_next_stream_is_not_blamed_for_what_the_last_one_did_not_do(call: CallDriver) -> None:
+    call.talk(2.0)
+    call.quiet(5.0)
+    call.head_s = 2.0
+    call.breaks()
+    call.quiet(5.0)
+    assert deaf(call) == []
