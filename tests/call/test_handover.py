@@ -641,3 +641,33 @@ def test_what_a_standby_says_before_it_is_used_changes_nothing() -> None:
     for payload in service.writer.drain():
         call.handle(FromSonic(service.id, payload))
     assert "Ghost." not in str(call.said)
+
+
+def test_what_the_old_stream_repeats_of_a_typed_text_is_not_the_callers_word_once_more() -> None:
+    call = ready()
+    call.phone.dtmf("5")
+    call.flush()
+    call.quiet(2.0)
+    (typed,) = one(call, 1).typed
+    call.says("Five.", 3, 0.5)
+    call.quiet(2.0)
+    assert switched(call) == [(1, 2, "turn_complete")]
+    old = one(call, 1)
+    old.writer.text(Role.USER, Stage.FINAL, [typed], StopReason.PARTIAL_TURN)
+    call.deliver(old)
+    assert [text for kind, text in call.said if kind == "input"][1:] == [typed]
+
+
+def test_a_tool_that_the_old_stream_has_not_finished_asking_for_is_run_at_the_switch() -> None:
+    call = ready()
+    call.quiet(9.6)
+    old = one(call, 1)
+    old.ask("t1", "lookup", {"n": 1})
+    for payload in old.writer.drain():
+        if b"contentEnd" not in payload:
+            call.handle(FromSonic(old.id, payload))
+    assert call.tools == []
+    call.quiet(0.8)
+    assert switched(call) == [(1, 2, "turn_complete")]
+    assert [tool.name for tool in call.tools] == ["lookup"]
+    assert "called lookup" in str(one(call, 2).told)
