@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from opusagent import arguments, sessions_cli
-from opusagent.errors import ConfigError, LocalProtocolError, OpusAgentError
+from opusagent.errors import ConfigError, OpusAgentError
 from opusagent.flags import with_setting_flags
+from opusagent.running import EXIT_CHECK_FAILED, complain, ended, run
 
 __all__ = ["app", "main"]
-
-EXIT_CHECK_FAILED = 1
-EXIT_USAGE = 2
 
 app = typer.Typer(
     name="run_bridge.py",
@@ -47,24 +43,18 @@ def main() -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "serve")
     verb = arguments[0]
+    return ended(verb, lambda: _answer(verb, arguments))
+
+
+def _answer(verb: str, arguments: list[str]) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
-    except ConfigError as error:
-        return _complain(str(error))
-    except LocalProtocolError:
+    except (OpusAgentError, ModuleNotFoundError):
         raise
-    except OpusAgentError as error:  # a part that did not start, for example
-        return _complain(str(error), EXIT_CHECK_FAILED)
-    except ModuleNotFoundError as error:
-        if (error.name or "opusagent").partition(".")[0] == "opusagent":
-            raise
-        return _complain(f"{verb} needs {error.name}: pip install 'opusagent[simulate]'")
     except typer.Exit as end:
         return end.exit_code
     except typer.Abort:
-        return _complain("aborted")
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        return 130
+        return complain("aborted")
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is None:
@@ -73,7 +63,7 @@ def main() -> int:
             command.callback.__name__ for command in app.registered_commands if command.callback
         } | {group.name for group in app.registered_groups}
         helped = f"{verb} --help" if verb in known else "--help"
-        return _complain(f"{usage()} (see run_bridge.py {helped})")
+        return complain(f"{usage()} (see run_bridge.py {helped})")
     return code if isinstance(code, int) else 0
 
 
@@ -82,9 +72,9 @@ def main() -> int:
 def serve(config: ConfigOption = None, **flags: str | bool) -> int:
     """Run the bridge: AudioCodes connects to it, and it connects to Nova Sonic."""
     from opusagent.config import load
-    from opusagent.serving import serve as run
+    from opusagent.serving import serve as served
 
-    return _run(run(load(flags, file=config)))
+    return run(served(load(flags, file=config)))
 
 
 @app.command(epilog="Example: python run_bridge.py check --config config/bridge.toml")
@@ -92,9 +82,9 @@ def serve(config: ConfigOption = None, **flags: str | bool) -> int:
 def check(config: ConfigOption = None, **flags: str | bool) -> int:
     """Look whether a call could be taken: configuration, agents, store, credentials, Bedrock. One line each."""
     from opusagent.config import load
-    from opusagent.preflight import check as run
+    from opusagent.preflight import check as checked
 
-    lines = _run(run(load(flags, file=config)))
+    lines = run(checked(load(flags, file=config)))
     console = Console(highlight=False)
     for line in lines:
         mark = "[green]ok[/]  " if line.ok else "[red]FAIL[/]"
@@ -128,7 +118,7 @@ def demo(
     console = Console(highlight=False)
     find_scenario(scenario)
     folder = arguments.writable_folder(output or Path("demo") / Path(scenario).stem)
-    result = _run(run_demo(scenario, say=lambda line: console.print(f"[dim]{escape(line)}[/]")))
+    result = run(run_demo(scenario, say=lambda line: console.print(f"[dim]{escape(line)}[/]")))
     files = write_files(result, folder)
     show(result, files, console)
     if as_json:
@@ -205,7 +195,7 @@ def call(
         bot_name=bot_name,
     )
     console = Console(highlight=False)
-    record = _run(
+    record = run(
         run_call(
             options,
             lambda at_s, what, words: console.print(
@@ -290,7 +280,7 @@ def nova(
         faults=fault or [],
         numbers=numbers,
     )
-    return _run(run_nova(options))
+    return run(run_nova(options))
 
 
 @app.command(epilog="Example: python run_bridge.py bench --calls 1,25 --seconds 20 --frame-ms 20")
@@ -348,7 +338,7 @@ def bench(
     if resume:
         return _resume(kills, as_json=as_json, console=console)
     if soak:
-        result = _run(run_soak(progress=console.print))
+        result = run(run_soak(progress=console.print))
         show_soak(result)
         if as_json:
             typer.echo(json.dumps(result.as_json()))
@@ -358,7 +348,7 @@ def bench(
         raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
     if tools:
         return _tools(max(counts), seconds, frame_ms, as_json=as_json, console=console)
-    figures = _run(run_bench(counts, seconds=seconds, frame_ms=frame_ms, progress=console.print))
+    figures = run(run_bench(counts, seconds=seconds, frame_ms=frame_ms, progress=console.print))
     show(figures)
     if as_json:
         typer.echo(json.dumps({"load": as_rows(figures)}))
@@ -370,7 +360,7 @@ def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
     from opusagent.bench.switches.cases import CASES
     from opusagent.bench.switches.run import run_switches
 
-    cases = _run(run_switches(CASES, per_case=per_case, progress=console.print))
+    cases = run(run_switches(CASES, per_case=per_case, progress=console.print))
     report.show_switches(cases)
     if as_json:
         typer.echo(json.dumps({"switches": report.as_json(cases)}))
@@ -381,7 +371,7 @@ def _tools(calls: int, seconds: float, frame_ms: int, *, as_json: bool, console:
     from opusagent.bench.tools.report import show_tools
     from opusagent.bench.tools.run import run_tools
 
-    figures = _run(
+    figures = run(
         run_tools(calls=calls, seconds=seconds, frame_ms=frame_ms, progress=console.print)
     )
     kept = show_tools(figures)
@@ -394,21 +384,8 @@ def _resume(kills: int, *, as_json: bool, console: Console) -> int:
     from opusagent.bench.resume.report import show_resume
     from opusagent.bench.resume.run import run_resume
 
-    found = _run(run_resume(n_kills=kills, progress=console.print))
+    found = run(run_resume(n_kills=kills, progress=console.print))
     kept = show_resume(found)
     if as_json:
         typer.echo(json.dumps({"resume": found.as_json()}))
     return 0 if kept else EXIT_CHECK_FAILED
-
-
-def _run[T](work: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop, as in production."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
-
-
-def _complain(words: str, code: int = EXIT_USAGE) -> int:
-    sys.stderr.write(f"{words.splitlines()[0] if words else 'failed'}\n")
-    return code

@@ -13,11 +13,12 @@ import gc
 import importlib.util
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-__all__ = ["defer", "holdings", "release", "settle"]
+__all__ = ["defer", "holdings", "release", "settle", "without"]
 
 _loading = threading.RLock()
 
@@ -54,6 +55,22 @@ def defer(name: str) -> None:
         del module.__path__  # to import a submodule is a use, and asks for this first
     module.__class__ = _Deferred
     sys.modules[name] = module
+
+
+@contextlib.contextmanager
+def without(name: str) -> Iterator[None]:
+    """Let `import name` fail within the block, for libraries that use what they happen to find.
+
+    Without effect if it is loaded.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "not there"
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def settle() -> None:

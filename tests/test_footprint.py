@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import importlib
 import platform
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from opusagent.footprint import defer, holdings, release
+from opusagent.footprint import defer, holdings, release, without
 
 
 @pytest.fixture
@@ -124,3 +125,11 @@ print(before - resident_mb())
         [sys.executable, "-c", words], capture_output=True, text=True, check=True
     )
     assert float(found.stdout) > 50
+
+
+def test_a_module_can_be_kept_from_those_who_use_what_they_find(package: Path) -> None:
+    with without("lazy_fruit"), pytest.raises(ModuleNotFoundError):
+        importlib.import_module("lazy_fruit")
+    with without("asyncio"):
+        assert importlib.import_module("asyncio") is asyncio
+    assert importlib.import_module("lazy_fruit").APPLE == "apple"
