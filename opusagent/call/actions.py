@@ -88,7 +88,7 @@ class Actions:
         self._out = out
         self._variables = Variables(variables)
         self._timers: Timers[_Timer] = Timers()
-        self.keypad = Keypad(plan, phone, self, new_id=new_id, out=out)
+        self.keypad = Keypad(plan, phone, self, secrets=chronicle.secrets, new_id=new_id, out=out)
         self.telephone = Telephone(
             plan.agent,
             phone,

@@ -6,8 +6,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from opusagent.call.context import as_turns
+from opusagent.call.secrets import Secrets
 from opusagent.function_handler import FunctionHandler
-from opusagent.models.session_state import SessionState, StreamSwitch, Turn
+from opusagent.models.session_state import (
+    ConversationItem,
+    FunctionCall,
+    SessionState,
+    StreamSwitch,
+    Turn,
+)
 from opusagent.transcript_manager import TranscriptManager
 
 __all__ = ["Chronicle"]
@@ -28,6 +35,7 @@ class Chronicle:
         self._switches: list[StreamSwitch] = []
         self.transcript = TranscriptManager()
         self.ledger = FunctionHandler()
+        self.secrets = Secrets()
 
     def at(self) -> datetime:
         """The time of day, later each time: the order of the conversation hangs on it."""
@@ -41,9 +49,7 @@ class Chronicle:
     def context(self, owed: Sequence[str]) -> list[Turn]:
         """The conversation as the next stream is told it, without the texts that are typed to it."""
         return as_turns(
-            self.transcript.get_conversation_context(),
-            self.ledger.get_function_call_history(),
-            owed=owed,
+            self._turns(given_only=False), self._calls(), owed=[*map(self.secrets.hide, owed)]
         )
 
     def snapshot(self, state: SessionState) -> SessionState:
@@ -53,11 +59,9 @@ class Chronicle:
         """
         state.last_activity = self._utcnow()
         state.stream_switches = list(self._switches)
-        state.conversation_history = self.transcript.get_conversation_context(given_only=True)
+        state.conversation_history = self._turns(given_only=True)
         state.current_turn = sum(item.type == "input" for item in state.conversation_history)
-        state.function_calls = [
-            call.model_copy() for call in self.ledger.get_function_call_history()
-        ]
+        state.function_calls = self._calls()
         return state.model_copy()
 
     def restore(self, state: SessionState) -> None:
@@ -68,3 +72,10 @@ class Chronicle:
         )
         self.transcript.restore_conversation_context(state.conversation_history, at=self.at())
         self.ledger.restore_function_calls(state.function_calls)
+
+    def _turns(self, *, given_only: bool) -> list[ConversationItem]:
+        items = self.transcript.get_conversation_context(given_only=given_only)
+        return [*map(self.secrets.hide_in_turn, items)]
+
+    def _calls(self) -> list[FunctionCall]:
+        return [*map(self.secrets.hide_in_call, self.ledger.get_function_call_history())]

@@ -13,7 +13,7 @@ from opusagent.call.timers import Timers
 __all__ = ["Filler"]
 
 LOOK_AGAIN_S = 0.3
-"""While somebody speaks, nothing is to be filled."""
+"""While somebody speaks, or nobody is on the line, nothing is to be filled."""
 
 
 class _Timer(enum.Enum):
@@ -69,7 +69,8 @@ class Filler:
         """Say something, if nobody else does."""
         if self._timers.pop_due(now) is None:
             return
-        if self._phone.audible(now) or self._phone.caller_speaks or self._busy(now):
+        speaks = self._phone.audible(now) or self._phone.caller_speaks or self._busy(now)
+        if speaks or not self._phone.connected:
             self._timers.set(_Timer.FILL, now + LOOK_AGAIN_S)
         elif sound := self._recording.at(self._phone.play_format.sample_rate_hz):
             self._comfort.say(sound, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from opusagent.call.arguments import parse_arguments
 from opusagent.errors import ToolError
@@ -28,6 +28,20 @@ __all__ = [
 ]
 
 
+MAX_REASON: Final = 200
+"""Characters of a reason: it travels in a header of SIP, with hang-ups and transfers."""
+
+
+def _one_line(value: object) -> object:
+    """A text without what ends a header's line, and cut: a hang-up is not to fail for its reason."""
+    if not isinstance(value, str):
+        return value
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:MAX_REASON]
+
+
+type _Reason = Annotated[str, BeforeValidator(_one_line)]
+
+
 class _Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
@@ -39,14 +53,14 @@ class NoArguments(_Arguments):
 class HangUpCall(_Arguments):
     """Of `hang_up`."""
 
-    reason: Annotated[str, Field(max_length=200, description="Why, in a few words.")] = ""
+    reason: Annotated[_Reason, Field(description="Why, in a few words.")] = ""
 
 
 class TransferCall(_Arguments):
     """Of `transfer_call`."""
 
     target: Annotated[str, Field(description="Whom to transfer the caller to.")]
-    reason: Annotated[str, Field(max_length=200, description="Why, in a few words.")] = ""
+    reason: Annotated[_Reason, Field(description="Why, in a few words.")] = ""
 
 
 class SendDtmf(_Arguments):

@@ -18,22 +18,18 @@ from opusagent.call.events import Effect, Report, StreamId, ToolCall
 from opusagent.call.functions import CollectDigits
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
+from opusagent.call.secrets import Secrets, masked
 from opusagent.call.timers import Timers
 from opusagent.errors import ToolError
 from opusagent.models.session_state import FunctionCall, ToolStatus
 from opusagent.models.telephone import Dtmf, Entry, TelephoneFunction
 
-__all__ = ["Keypad", "KeypadListener", "masked"]
+__all__ = ["Keypad", "KeypadListener"]
 
 COLLECT_PAUSE_S = 4.0
 """The pause that ends an entry which was asked for, unless the agent or the model says otherwise."""
 
 RETRY_S = 0.5
-
-
-def masked(digits: str) -> str:
-    """Digits as they are shown where they are sensitive: nothing but how many."""
-    return "*" * len(digits)
 
 
 class KeypadListener(Protocol):
@@ -86,6 +82,7 @@ class Keypad:
     Args:
         new_id: A fresh unique id.
         listener: Takes the entries.
+        secrets: Takes those that are sensitive.
         out: Where effects are appended, in order.
     """
 
@@ -95,6 +92,7 @@ class Keypad:
         phone: PhoneSide,
         listener: KeypadListener,
         *,
+        secrets: Secrets,
         new_id: Callable[[], str],
         out: list[Effect],
     ) -> None:
@@ -105,6 +103,7 @@ class Keypad:
         """Whether a key cuts the bot off."""
         self._phone = phone
         self._listener = listener
+        self.secrets = secrets
         self._new_id = new_id
         self._out = out
         self._digits = ""
@@ -183,6 +182,8 @@ class Keypad:
         digits, self._digits = self._digits, ""
         wanted, self._wanted = self._wanted, None
         entry = self._dtmf if wanted is None else wanted.entry
+        if entry.sensitive:
+            self.secrets.learn(digits)
         if wanted is not None:
             self._answer(wanted, digits, now)
         elif digits and entry.tool:

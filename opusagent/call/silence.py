@@ -115,7 +115,11 @@ class Silence:
                     section.target,
                     section.reason,
                     now,
-                    done=lambda _, at: self._hang_up(section.reason, at),
+                    done=lambda _, at: self._transfer_failed(section, at),
                 )
             case "nothing":
                 pass
+
+    def _transfer_failed(self, section: Section, now: float) -> None:
+        if self._asked:  # else she has shown meanwhile that she is there
+            self._hang_up(section.reason, now)

@@ -364,6 +364,8 @@ class Telephone:
 
     def _set_state(self, call: ToolCall) -> Result:
         wanted = functions.read(functions.SetState, call.arguments)
+        if self._keypad.secrets.hide_in(wanted.value) != wanted.value:
+            raise ToolError("secret digits are not kept")
         if not self._variables.set(wanted.key, wanted.value):
             raise ToolError(f"it does not fit: all values may take {MAX_STATE_BYTES} bytes of JSON")
         self._out.append(KeepState(wanted.key, wanted.value))

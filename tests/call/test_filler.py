@@ -47,6 +47,20 @@ def test_a_tool_that_is_soon_done_needs_none(recorded: CallDriver) -> None:
     assert recorded.plays() == []
 
 
+def test_whoever_comes_back_after_a_tool_has_ended_hears_no_filler() -> None:
+    plan = replace(plan_of(Filler(after_s=2.0), recorded=True), resume_grace_s=30.0)
+    call = CallDriver(plan=plan)
+    call.answer()
+    call.quiet(0.1)
+    ask(call, "lookup", {})
+    call.lose_socket()
+    call.advance(5.0)
+    call.tool_done(call.tools[0], {})
+    call.attach()
+    call.quiet(3.0)
+    assert call.plays() == []
+
+
 def test_it_falls_silent_when_the_answer_comes(recorded: CallDriver) -> None:
     ask(recorded, "lookup", {})
     recorded.quiet(2.3)

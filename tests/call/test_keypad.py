@@ -266,6 +266,56 @@ def test_digits_that_are_collected_when_the_process_dies_are_asked_for_again() -
     assert "the outcome is unknown" in other.live.typed[-1]
 
 
+# Repeated by the model or a tool
+
+
+def test_secret_digits_that_the_model_gives_to_a_tool_are_kept_nowhere() -> None:
+    call = a_call()
+    collect(call, count=4, sensitive=True)
+    press(call, SECRET)
+    ask(call, "lookup", {"pin": SECRET, "n": int(SECRET)}, "t-2")
+    run = call.tools[-1]
+    assert json.loads(run.arguments) == {"pin": SECRET, "n": int(SECRET)}
+    call.tool_done(run, {"tried": [int(SECRET), f"{SECRET}!"], "left": 2})
+    call.says("I have tried 4 7 1 1, and 4711.", 1, 1.0)
+    call.quiet(1.5)
+    call.breaks()
+    call.advance(1.0)
+    entry = call.saves[-1].function_calls[-1]
+    assert json.loads(entry.arguments.replace("****}", '"****"}')) == {"pin": "****", "n": "****"}
+    assert entry.result == {"tried": ["****", "****!"], "left": 2}
+    assert call.saves[-1].conversation_history[-1].text == "I have tried ****, and ****."
+    for shown in (SECRET, "4 7 1 1"):
+        assert shown not in kept_of(call)
+
+
+def test_a_tool_that_the_model_gave_secret_digits_to_is_not_run_again() -> None:
+    call = a_call()
+    collect(call, count=4, sensitive=True)
+    press(call, SECRET)
+    plan = replace(call.plan, tools=(LOOKUP.model_copy(update={"repeatable": True}),))
+    ask(call, "lookup", {"pin": SECRET}, "t-2")
+    other = replace(call.elsewhere(), plan=plan)
+    other.come_back()
+    other.advance(0.2)
+    assert other.tools == []
+
+
+def test_the_model_cannot_keep_secret_digits() -> None:
+    functions = (TelephoneFunction.COLLECT_DIGITS, TelephoneFunction.SET_STATE)
+    agent = Agent(system_prompt="x", tools=(TelephoneTools(type="telephone", functions=functions),))
+    call = CallDriver(plan=replace(PLAN, agent=agent))
+    call.answer()
+    call.quiet(0.1)
+    collect(call, count=4, sensitive=True)
+    press(call, SECRET)
+    ask(call, "set_state", {"key": "pin", "value": [SECRET]}, "t-2")
+    assert result(call, "t-2") == {"error": "secret digits are not kept"}
+    ask(call, "set_state", {"key": "year", "value": "24711"}, "t-3")
+    assert result(call, "t-3") == {"status": "kept"}
+    assert call.saves[-1].variables == {"year": "24711"}
+
+
 # Recordings
 
 

@@ -156,6 +156,16 @@ def test_a_silent_caller_whose_transfer_fails_is_let_go() -> None:
     assert call.hung_up == "the caller is silent"
 
 
+def test_a_caller_who_speaks_while_her_transfer_fails_is_not_let_go() -> None:
+    call = a_call(prompts=0, then="transfer", target="support")
+    call.quiet(10.5)
+    call.hears("I am here!")
+    status(call, status="failed", reasonCode="busy")
+    answer(call)
+    assert call.hung_up is None
+    assert call.call.phase is Phase.TALKING
+
+
 def test_a_silent_caller_may_be_left_alone() -> None:
     call = a_call(prompts=1, then="nothing")
     call.quiet(10.1)

@@ -234,6 +234,20 @@ def test_bad_arguments_give_an_error_that_can_be_spoken_about(
     assert call.saves[-1].function_calls[0].status is ToolStatus.FAILED
 
 
+@pytest.mark.parametrize("name", ["hang_up", "transfer_call"])
+def test_a_reason_is_one_line_of_a_header_whatever_the_model_writes(
+    call: CallDriver, name: str
+) -> None:
+    reason = "all said\r\nRefer-To: <sip:x@evil.example>\x00\u2028" + "x" * 5_000
+    more = {} if name == "hang_up" else {"target": "boss"}
+    ask(call, name, {"reason": reason, **more})
+    call.advance(10.0)
+    (done,) = activities(call)
+    sent = done["activityParams"].get("hangupReason") or done["activityParams"]["handoverReason"]
+    assert sent.startswith("all said Refer-To: <sip:x@evil.example> xxx")
+    assert len(sent) == 200
+
+
 # Hanging up
 
 
