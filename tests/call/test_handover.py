@@ -671,3 +671,27 @@ def test_a_tool_that_the_old_stream_has_not_finished_asking_for_is_run_at_the_sw
     assert switched(call) == [(1, 2, "turn_complete")]
     assert [tool.name for tool in call.tools] == ["lookup"]
     assert "called lookup" in str(one(call, 2).told)
+
+
+def test_an_answer_is_not_drained_into_the_ear_of_a_caller_who_speaks() -> None:
+    call = aged()
+    call.quiet(0.2)
+    call.says("A very long answer.", 2, 14.0, end=None)
+    call.quiet(13.5)
+    call.talk(0.5)
+    call.speaks(2, 5.0, end=None)
+    call.talk(1.0)
+    assert switched(call) == [(1, 2, "deadline")]
+    assert one(call, 1).closed is CloseReason.REPLACED
+
+
+def test_a_stream_that_has_lived_is_followed_by_one_that_gets_the_history_again() -> None:
+    call = ready()
+    call.quiet(12.0)
+    for _ in range(2):  # what was given a history dies, twice
+        call.breaks("modelStreamErrorException")
+        call.quiet(1.0)
+    assert not call.live.told
+    call.quiet(40.0)
+    assert call.live.id == 5
+    assert call.live.told
