@@ -21,7 +21,17 @@ IN_A_ROW: Final = 200
 AT_ONCE: Final = 50
 
 GROWTH_MB: Final = 2.0
-"""Anonymous memory may end this much higher: an allocator does not give back every page."""
+"""Anonymous memory that ends this much higher is looked into: an allocator does not give back every page."""
+
+LEVEL_MB: Final = 0.5
+"""A leak adds more than this with every 50 calls (10 kB a call); what an allocator keeps levels off.
+
+Measured over sixteen times 30 calls at once: anonymous memory rose by 2.9 MB, most of it in one step at a new
+peak of work, while what malloc had handed out stayed at 18.7 MB.
+"""
+
+AGAIN: Final = 3
+"""How often the calls at once are repeated while memory rises."""
 
 WARM_UPS: Final = 2
 """Measured: anonymous memory is 1 to 3 MB higher after the second 50 calls at once than after the first,
@@ -48,15 +58,12 @@ class Moment:
     tasks: int
 
     def more_than(self, before: Moment) -> list[str]:
-        """What is held that was not held then, in words."""
+        """What is held that was not held then, memory apart, in words."""
         found = []
         for what in ("threads", "files", "tasks"):
             was, now = getattr(before, what), getattr(self, what)
             if now > was:
                 found.append(f"{self.when}: {what} {was} -> {now}")
-        if self.anonymous_mb > before.anonymous_mb + GROWTH_MB:
-            grew = f"{before.anonymous_mb:.1f} -> {self.anonymous_mb:.1f} MB"
-            found.append(f"{self.when}: anonymous memory {grew}")
         return found
 
 
@@ -74,7 +81,16 @@ class SoakResult:
         before, *later = self.moments
         for moment in later:
             found += moment.more_than(before)
+        if self.grows:
+            grew = " -> ".join(f"{moment.anonymous_mb:.1f}" for moment in self.moments)
+            found.append(f"anonymous memory does not level off: {grew} MB")
         return found
+
+    @property
+    def grows(self) -> bool:
+        """Whether anonymous memory has grown beyond `GROWTH_MB`, and was still doing so at the end."""
+        mb = [moment.anonymous_mb for moment in self.moments]
+        return mb[-1] - mb[0] > GROWTH_MB and mb[-1] - mb[-2] > LEVEL_MB
 
     def as_json(self) -> dict[str, Any]:
         """The figures, ready for JSON."""
@@ -97,7 +113,8 @@ async def run_soak(
         ProcessFailed: If the bridge or the service does not start.
     """
     result = SoakResult()
-    async with rig(at_once, FRAME_MS) as running:
+    # Records of ended calls are kept on purpose, some 3 kB each: not the memory that is asked about.
+    async with rig(at_once, FRAME_MS, environ={"KEEP_ENDED_SESSIONS": "false"}) as running:
         progress(f"warming up with {at_once} calls at once, {WARM_UPS} times ...")
         for _ in range(WARM_UPS):
             await _make_calls(running, result, at_once, call_s, together=True)
@@ -111,6 +128,12 @@ async def run_soak(
         await _make_calls(running, result, at_once, call_s, together=True)
         after = f"after {at_once} at once"
         result.moments.append(await _settled(running, after, before))
+        for number in range(AGAIN):
+            if not result.grows:
+                break
+            progress(f"memory is higher than before: {at_once} calls at once again ...")
+            await _make_calls(running, result, at_once, call_s, together=True)
+            result.moments.append(await _settled(running, f"{after}, again {number + 1}", before))
     return result
 
 
@@ -157,9 +180,13 @@ async def _settled(running: Rig, when: str, before: Moment | None) -> Moment:
         await _wait(LOOK_EVERY_S)
     await _wait(QUIET_S)
     moment = await _look(running, when)
-    while before is not None and moment.more_than(before) and loop.time() < deadline:
+    while before is not None and _is_more(moment, before) and loop.time() < deadline:
         moment = await _look(running, when)
     return moment
+
+
+def _is_more(moment: Moment, before: Moment) -> bool:
+    return bool(moment.more_than(before)) or moment.anonymous_mb > before.anonymous_mb + GROWTH_MB
 
 
 async def _look(running: Rig, when: str) -> Moment:
