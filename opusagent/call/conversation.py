@@ -236,7 +236,7 @@ class Conversation:
         self._welcome.handle_timer(now)
         self._silence.handle_timer(now)
         self.actions.handle_timer(now)
-        if self.model.wants_comfort and self._started:
+        if self.model.waiting.wants_comfort and self._started:
             self._comfort.wanted(now)
 
     # The caller

@@ -7,7 +7,6 @@ uninterrupted step.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,25 +19,16 @@ from opusagent.call.events import CloseReason, Effect, Report, StreamId, StreamL
 from opusagent.call.handover import Handover
 from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
-from opusagent.call.recovery import COMFORT_AFTER_S, GIVE_UP_AFTER_S, HEAD_TIMEOUT_S, Recovery
+from opusagent.call.recovery import HEAD_TIMEOUT_S, Recovery
 from opusagent.call.stream_reports import lost_report, switch_report
-from opusagent.call.timers import Timers
 from opusagent.call.uplink import Uplink
+from opusagent.call.waiting import Due, Waiting
 from opusagent.call.watchdog import Watchdog
 from opusagent.models.session_state import Turn
 from opusagent.sonic.failures import Failure, Remedy, classify
 from opusagent.sonic.stream import SonicConfig
 
 __all__ = ["GaveUp", "ModelSide"]
-
-
-class Deadline(enum.Enum):
-    """What the model's side waits for."""
-
-    HEAD = "head"
-    RETRY = "retry"
-    COMFORT = "comfort"
-    GIVE_UP = "give_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +65,7 @@ class ModelSide:
         self._out = out
         self._rate = config.input_rate_hz * 2
         self._recovery = Recovery(random)
-        self._timers: Timers[Deadline] = Timers()
+        self.waiting = Waiting()
         self._legs = Legs(new_id=new_id, out=out)
         self._handover = Handover(
             plan.continuation,
@@ -92,9 +82,6 @@ class ModelSide:
         self._watchdog = Watchdog(plan.deaf_after_s)
         self.debts = Debts(self._uplink.ring, self._briefing, self._watchdog)
         """What the model was given and has not answered."""
-        self._unheard_from: float | None = None  # since when no stream hears her
-        self.wants_comfort = False
-        """Whether the caller has waited for a stream so long that she should hear something."""
 
     # Opening and losing
 
@@ -149,23 +136,22 @@ class ModelSide:
         elif delay_s == 0.0:
             self.open(now)
         else:
-            self._without_stream(now)
-            self._timers.set(Deadline.RETRY, now + delay_s)
+            self.waiting.for_retry(delay_s, now)
         return None
 
     def handle_timer(self, now: float) -> StreamLost | GaveUp | None:
         """Do what is due: feed silence, try again. Returns one finding; call again until there is none."""
-        while (due := self._timers.pop_due(now)) is not None:
+        while (due := self.waiting.pop_due(now)) is not None:
             match due:
-                case Deadline.HEAD:
+                case Due.HEAD:
                     if self._current is not None:
                         return StreamLost(self._current.id, classify("NoHead"))
-                case Deadline.RETRY:
+                case Due.RETRY:
                     if self._current is None:
                         self.open(now)
-                case Deadline.COMFORT:
-                    self.wants_comfort = True
-                case Deadline.GIVE_UP:
+                case Due.COMFORT:
+                    pass  # `Waiting.wants_comfort`
+                case Due.GIVE_UP:
                     return GaveUp(self._failure)
         if (old := self._handover.overdue(now)) is not None:
             return StreamLost(old.id, classify("DrainTimeout"))
@@ -179,18 +165,17 @@ class ModelSide:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` or `decide` has something to do."""
-        times = [self._timers.next(), self._handover.next_timer()]
+        times = [self.waiting.next_timer(), self._handover.next_timer()]
         if self.live is not None:
             times += [self._uplink.next_timer(), self._watchdog.next_timer()]
         return min((at for at in times if at is not None), default=None)
 
     def close_all(self, reason: CloseReason) -> None:
         """Close every stream that is not closing yet, properly, and open no other."""
-        self._timers.clear_all()
         if self.live is not None:
             self.live.late_turns = ALL
         self._handover.end()
-        self.wants_comfort = False
+        self.waiting.end()
         for leg in self._legs:
             self._legs.retire(leg, reason)
         self._current = None
@@ -346,8 +331,7 @@ class ModelSide:
 
     def _await_head(self, leg: Leg, now: float) -> None:
         self._current = leg
-        self._timers.set(Deadline.HEAD, leg.asked_at + HEAD_TIMEOUT_S)
-        self._without_stream(now)
+        self.waiting.for_head(leg.asked_at, now)
 
     def _standby_to_use(self, now: float) -> Leg | None:
         """The standby, unless it cannot be told what was said or its head should have come."""
@@ -373,11 +357,9 @@ class ModelSide:
         """The live stream, or the one that should become it, is no more."""
         self._legs.retire(leg, reason)
         self._current = None
-        self._timers.clear(Deadline.HEAD)
+        self.waiting.stream_left(now, was_open=leg.opened_at is not None)
         self._handover.live_ended()
         self._watchdog.stream_lost()
-        if leg.opened_at is not None and self._unheard_from is None:
-            self._unheard_from = now
 
     def _go_live(self, leg: Leg, now: float) -> dict[str, JsonValue]:
         """History, audio, what is owed an answer, then the unanswered speech: nothing in between.
@@ -391,9 +373,8 @@ class ModelSide:
         leg.role = LegRole.LIVE
         leg.live_at = now
         self._current = leg
-        self._timers.clear(Deadline.HEAD, Deadline.RETRY, Deadline.COMFORT, Deadline.GIVE_UP)
+        gap_s = self.waiting.over(now)
         self.debts.stream_begins(now)
-        self.wants_comfort = False
         leg.wire.note_audio_sent()  # queued below: close() need not add a silent frame
         self._legs.flush(leg)
         self._uplink.prime(leg, now)
@@ -405,21 +386,14 @@ class ModelSide:
             self._watchdog.caller_spoke(now)
         if self._briefing.owed:
             self._watchdog.answer_is_owed(now)
-        unheard_from, self._unheard_from = self._unheard_from, None
         return {
-            "gap_ms": 0 if unheard_from is None else _ms(now - unheard_from),
+            "gap_ms": _ms(gap_s),
             "history_items": len(past.turns),
             "history_bytes": past.n_bytes,
             "history_trimmed": past.dropped,
             "replayed_ms": _ms(replayed_bytes / self._rate),
             "lost_ms": _ms(self._uplink.ring.take_lost() / self._rate),
         }
-
-    def _without_stream(self, now: float) -> None:
-        """Nobody hears the caller: count from the first moment of it."""
-        if Deadline.GIVE_UP not in self._timers:
-            self._timers.set(Deadline.COMFORT, now + COMFORT_AFTER_S)
-            self._timers.set(Deadline.GIVE_UP, now + GIVE_UP_AFTER_S)
 
     def _expect_life(self, now: float) -> None:
         """The caller has said something: the model must show that it heard."""
