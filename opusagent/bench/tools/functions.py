@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 from opusagent.tools import ToolRegistry
@@ -55,10 +56,9 @@ async def blocks(asked_ns: int) -> Times:
 async def awaits(asked_ns: int) -> Times:
     """Wait as it should."""
     started_ns = time.monotonic_ns()
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-    loop.call_later(BUSY_S, woken.set_result, None)
-    await woken
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BUSY_S):
+            await asyncio.Event().wait()
     return _times(asked_ns, started_ns)
 
 
