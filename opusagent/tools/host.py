@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, override
 
 from pydantic import JsonValue
@@ -154,12 +155,15 @@ async def _serve(fd: int) -> None:
             while data := await reader.read(_CHUNK):
                 for message in frames.feed(data):
                     host.take(message)
-        os._exit(0)  # whatever still runs: nobody waits for it
+        os.killpg(os.getpgrp(), signal.SIGKILL)  # whatever still runs: nobody waits for it
 
 
 if __name__ == "__main__":
     # Whoever ends the bridge may signal all its processes; this one is needed until the bridge is gone.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not `SIG_IGN`: what a tool starts would inherit that, and could not be ended by the tool.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
     os.nice(NICE)
+    with contextlib.suppress(OSError):  # where memory is short, the calls are to live on; Linux
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     asyncio.run(_serve(int(sys.argv[1])))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +36,8 @@ _log = structlog.get_logger("opusagent.tools")
 
 READY_S: Final = 20.0
 """How long a bridge waits at its start until its tools are loaded."""
+LOADED_S: Final = 60.0
+"""What the process may take to load all modules; else it is ended. No tool's deadline is a reason before."""
 ANSWERS_S: Final = 2.0
 """What the process may take to say that it is alive, after a tool in it was late; else it is ended."""
 
@@ -116,7 +120,7 @@ class ToolProcess:
                 [*self._command, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the bridge, whose calls go on for a while
+                start_new_session=True,  # Ctrl-C is for the bridge; and all of it ends together
             )
         process = _Process(popen, self._crowded, self._gone)
         await asyncio.get_running_loop().create_connection(lambda: process, sock=ours)
@@ -136,10 +140,18 @@ class ToolProcess:
         process.retire()
 
     def _gone(self, process: _Process) -> None:
-        self._retired.discard(process)
         if process is self._live:
             self._live = None
         self._on_abandoned(0)
+        self._reap(process)
+
+    def _reap(self, process: _Process) -> None:
+        if process.popen.poll() is not None:
+            self._retired.discard(process)
+            return
+        self._retired.add(process)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, self._reap, process)
 
 
 @dataclass(slots=True)
@@ -168,7 +180,7 @@ class _Process(asyncio.Protocol):
         self._numbers = itertools.count()
         self._runs: dict[int, _Run] = {}
         self._transport: asyncio.Transport
-        self._doubt: asyncio.TimerHandle | None = None
+        self._doubt: asyncio.TimerHandle | None = self._loop.call_later(LOADED_S, self._give_up)
         self._is_retired = False
 
     async def run(
@@ -210,10 +222,14 @@ class _Process(asyncio.Protocol):
         self._end_if_done()
 
     def kill(self) -> None:
-        """End it at once."""
-        with contextlib.suppress(ProcessLookupError):
-            self.popen.kill()
+        """End it at once, and what its tools have started."""
+        self._kill()
         self._transport.close()
+
+    def _kill(self) -> None:
+        if self.popen.returncode is None:  # else the number may be somebody else's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -230,9 +246,7 @@ class _Process(asyncio.Protocol):
         self.is_alive.set()  # nobody needs to wait for it
         if self._doubt is not None:
             self._doubt.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            self.popen.kill()
-        self._reap()
+        self._kill()
         for run in self._runs.values():
             if not run.result.done():
                 run.result.set_exception(
@@ -243,10 +257,6 @@ class _Process(asyncio.Protocol):
                 "the process of the tools ended", running=[r.name for r in self._runs.values()]
             )
         self._on_gone(self)
-
-    def _reap(self) -> None:
-        if self.popen.poll() is None and not self._loop.is_closed():
-            self._loop.call_later(0.05, self._reap)
 
     def _take(self, message: Mapping[str, Any]) -> None:
         match message:

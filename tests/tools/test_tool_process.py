@@ -17,7 +17,7 @@ from opusagent.errors import ToolError
 from opusagent.tools.host import NICE
 from opusagent.tools.modules import tools_in
 from opusagent.tools.tool import Arguments, CallState, JsonObject, ToolContext, ToolCrashed
-from opusagent.tools.tool_process import ToolProcess
+from opusagent.tools.tool_process import ANSWERS_S, ToolProcess
 from opusagent.tools.workshop import MAX_ABANDONED
 from tests.tools.rig import asks, eventually, of_call
 
@@ -27,6 +27,8 @@ MODULE = '''
 import asyncio
 import os
 import re
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -108,6 +110,36 @@ def holds_the_lock() -> None:
 def dies() -> None:
     """End the process."""
     os._exit(3)
+
+
+@registry.tool()
+def starts() -> int:
+    """Start a process that goes on."""
+    return subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"]).pid
+
+
+@registry.tool()
+def ends(pid: int) -> int:
+    """End such a process in good order."""
+    os.kill(pid, signal.SIGTERM)
+    return os.waitpid(pid, 0)[1]
+'''
+
+SLOW = '''
+from pathlib import Path
+from threading import Event
+
+from opusagent.tools import ToolRegistry
+
+registry = ToolRegistry()
+while not Path(__file__).with_name("gate").exists():
+    Event().wait(0.01)
+
+
+@registry.tool()
+def works() -> str:
+    """Work."""
+    return "done"
 '''
 
 
@@ -120,7 +152,7 @@ class Tools:
         self.abandoned = abandoned
         self.state = CallState()
 
-    async def run(self, tool: str, **arguments: str) -> JsonObject:
+    async def run(self, tool: str, **arguments: str | int) -> JsonObject:
         context = ToolContext(caller="+15551230001", state=self.state)
         given: Arguments = dict(arguments)
         return await self.process.run(self.module, tool, given, context)
@@ -140,6 +172,23 @@ async def tools(folder: Path) -> AsyncIterator[Tools]:
         yield Tools(str(folder / "mine.py"), process, abandoned)
     finally:
         await process.stop()
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there and no zombie."""
+    told = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], check=False, capture_output=True, text=True
+    )
+    return told.stdout.strip()[:1] not in ("", "Z")
+
+
+def children() -> list[int]:
+    """The processes of this one."""
+    told = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], check=False, capture_output=True, text=True
+    )
+    lines = [line.split(maxsplit=2) for line in told.stdout.splitlines()]
+    return [int(n) for n, of, args in lines if int(of) == os.getpid() and "tools.host" in args]
 
 
 def carried(folder: Path, main: Callable[[Tools], Coroutine[None, None, None]]) -> None:
@@ -243,6 +292,62 @@ def test_a_process_that_does_not_react_is_ended_and_replaced(tmp_path: Path) -> 
     carried(tmp_path, main)
 
 
+def test_a_process_that_takes_long_to_load_is_not_ended_for_a_tool_that_does_not_wait(
+    tmp_path: Path,
+) -> None:
+    """It would never be ready: the next one takes as long."""
+    module = tmp_path / "slow.py"
+    module.write_text(SLOW, encoding="utf-8")
+
+    async def main(mine: Tools) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(mine.process.run(str(module), "works", {}, ToolContext()))
+            assert await eventually(children)
+            (pid,) = children()
+            run.cancel()
+        assert not await eventually(lambda: children() != [pid], within_s=ANSWERS_S + 0.3)
+        (tmp_path / "gate").touch()
+        done = await mine.process.run(str(module), "works", {}, ToolContext())
+        assert done == {"result": "done"}
+        assert children() == [pid]
+
+    carried(tmp_path, main)
+
+
+def test_what_a_tool_has_started_can_be_ended_by_a_tool(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        started = (await mine.run("starts"))["result"]
+        assert isinstance(started, int)
+        async with asyncio.timeout(10.0):
+            assert await mine.run("ends", pid=started) == {"result": signal.SIGTERM}
+
+    carried(tmp_path, main)
+
+
+@pytest.mark.parametrize("how", ["stop", "dies"])
+def test_what_tools_have_started_ends_with_their_process(tmp_path: Path, how: str) -> None:
+    async def main(mine: Tools) -> None:
+        started = (await mine.run("starts"))["result"]
+        assert isinstance(started, int)
+        if how == "stop":
+            await mine.process.stop()
+        else:
+            with pytest.raises(ToolError):
+                await mine.run("dies")
+        assert await eventually(lambda: not is_running(started))
+
+    carried(tmp_path, main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux chooses whom it ends by this number")
+def test_where_memory_is_short_the_tools_are_ended_and_not_the_calls(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        score = Path(f"/proc/{await mine.pid()}/oom_score_adj")
+        assert int(await asyncio.to_thread(score.read_text, encoding="ascii")) == 1000
+
+    carried(tmp_path, main)
+
+
 def test_functions_that_never_end_are_ended_with_their_process(tmp_path: Path) -> None:
     async def main(mine: Tools) -> None:
         pid = await mine.pid()
@@ -278,7 +383,7 @@ def test_the_process_ends_when_the_bridge_is_gone_whatever_still_runs(tmp_path: 
 import asyncio, os
 from pathlib import Path
 from opusagent.tools.tool import ToolContext
-from opusagent.tools.tool_process import ToolProcess
+from opusagent.tools.tool_process import ANSWERS_S, ToolProcess
 
 async def main():
     process, module = ToolProcess(), {str(tmp_path / "mine.py")!r}
@@ -295,4 +400,4 @@ asyncio.run(main())
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     pid = int(told.stdout)
-    assert asyncio.run(eventually(lambda: not is_there(pid)))
+    assert asyncio.run(eventually(lambda: not is_running(pid)))
