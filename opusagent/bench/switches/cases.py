@@ -143,7 +143,7 @@ CASES: Final = (
         threshold_s=2.5,
         timeout_s=6.0,
         limit_s=20.0,
-        service=ServiceHabits(spare=2, answer_s=3.0),
+        service=ServiceHabits(spare=6, answer_s=3.0),
         caller=CallerHabits(speech_s=(0.4, 0.5), rest_s=(0.5, 0.8)),
     ),
     Case(name="standby slow (2 s)", timeout_s=6.0, service=ServiceHabits(open_delay_s=2.0)),
