@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from opusagent.config import Settings
+from opusagent.models.agent import Agent
+from opusagent.models.telephone import TelephoneFunction
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,3 +49,17 @@ def test_the_ci_script_can_be_run() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_the_readme_names_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [n for n in Settings.model_fields if f"| `{n.upper()}` |" not in readme]
+    assert missing == []
+
+
+def test_the_readmes_telephone_is_one_that_an_agent_can_have() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("### The telephone\n")[1].split("\n### ")[0]
+    shown = tomllib.loads(section.split("```toml\n")[1].split("```")[0])
+    agent = Agent.model_validate({"system_prompt": "x", **shown})
+    assert set(agent.telephone.functions) == set(TelephoneFunction)

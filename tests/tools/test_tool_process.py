@@ -300,11 +300,11 @@ def test_a_process_that_takes_long_to_load_is_not_ended_for_a_tool_that_does_not
     module.write_text(SLOW, encoding="utf-8")
 
     async def main(mine: Tools) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            run = tasks.create_task(mine.process.run(str(module), "works", {}, ToolContext()))
-            assert await eventually(children)
-            (pid,) = children()
-            run.cancel()
+        mine.process.tool_of(str(module), tools_in(mine.module)["where"])  # has the module loaded
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await mine.process.run(str(module), "works", {}, ToolContext())
+        (pid,) = children()
         assert not await eventually(lambda: children() != [pid], within_s=ANSWERS_S + 0.3)
         (tmp_path / "gate").touch()
         done = await mine.process.run(str(module), "works", {}, ToolContext())
