@@ -132,8 +132,10 @@ class Departure:
         line = self._line
         if self._drain_by is None or line.phase in (Phase.ENDING, Phase.OVER):
             return  # where we have hung up already, the end comes by itself
-        speaks = line.phase is Phase.LEAVING or (
-            line.talk is not None and (line.phone.audible(now) or line.talk.bot_is_busy(now))
+        talk = line.talk
+        busy = talk is not None and (talk.bot_is_busy(now) or talk.actions.tools_running)
+        speaks = (
+            line.phase is Phase.LEAVING or busy or (talk is not None and line.phone.audible(now))
         )
         if speaks and line.phase is not Phase.DETACHED and now < self._drain_by:
             line.timers.set(Timer.DRAIN, min(now + LOOK_AGAIN_S, self._drain_by))

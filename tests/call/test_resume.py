@@ -577,6 +577,22 @@ def test_whoever_was_to_be_hung_up_on_when_her_line_dropped_finds_the_conversati
     call.assert_lawful_end()
 
 
+def test_a_tool_that_runs_is_waited_for_before_a_call_is_let_go(call: CallDriver) -> None:
+    """Nobody knows its outcome otherwise, and the caller is told so."""
+    call.live.ask("t-1", "lookup", {})
+    call.deliver()
+    call.handle(Drain(within_s=20.0))
+    call.advance(5.0)
+    assert call.finished == 0
+    call.tool_done(call.tools[0], {"found": True})
+    call.advance(0.2)
+    assert call.finished == 1
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.2)
+    assert '"found": true' in other.live.typed[-1]
+
+
 def test_a_bot_that_never_stops_is_let_go_when_the_time_is_up(call: CallDriver) -> None:
     call.says("An endless story.", 1, 60.0, None)
     call.handle(Drain(within_s=5.0))
