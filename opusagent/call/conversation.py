@@ -268,6 +268,8 @@ class Conversation:
         if spoke and not speaks:
             self._bot.asked_at = now
         rising = self._phone.caller_may_speak
+        if self._phone.secret:
+            speaks = rising = False  # the tones of secret keys are neither kept nor given again
         self.model.caller_audio(pcm, speech=speaks, rising=rising, now=now)
 
     def _caller_withheld(self, now: float) -> None:

@@ -444,3 +444,10 @@ def test_a_few_switches_are_measured_and_told(
     report.show_switches([figures])
     assert name.split(maxsplit=1)[0] in capsys.readouterr().out
     assert report.as_json([figures])["cases"][0]["switches"] == figures.switches
+
+
+def test_what_a_stream_said_when_it_was_cut_need_not_have_reached_the_bridge() -> None:
+    second = changed(SECOND, known="turn 1/1")
+    for struck_at, lost in ((T + 1.52, 0), (T + 1.6, 1)):
+        first = changed(FIRST, struck_at=struck_at)
+        assert measured(streams=(first, second)).history_lost == lost

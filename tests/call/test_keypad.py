@@ -368,3 +368,12 @@ def test_our_own_recording_leaves_out_what_the_caller_does_meanwhile() -> None:
     press(call, SECRET)
     call.talk(0.1)
     assert any(isinstance(e, Record) for _, e in call.ran[before:])
+
+
+def test_the_tones_of_secret_keys_are_not_given_to_another_stream() -> None:
+    call = a_call()
+    collect(call, count=4, sensitive=True)
+    tones = call.talk(1.0)
+    call.breaks()
+    call.advance(1.0)
+    assert not set(tones) & set(call.live.frames)

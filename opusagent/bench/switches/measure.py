@@ -290,7 +290,7 @@ class _Call:
             (turn, part)
             for old in before
             for told in old.said
-            if told.at < by
+            if told.at < (by if old.struck_at is None else min(by, old.struck_at - IN_FLIGHT_S))
             for _, turn, part in answer_parts(told.text)
             if (turn, (part - 1) * part_frames) in heard
         }
