@@ -238,6 +238,16 @@ def test_speech_that_was_understood_or_answered_may_not_be_given_again() -> None
     assert words in broken(replies=[*REPLIES, Reply(SWITCH_AT - 0.2, 1, 1, 2)])
 
 
+def test_what_a_stream_tells_once_it_was_closed_does_not_count_as_understood_either() -> None:
+    first = changed(FIRST, heard=[*FIRST.heard, Told(SWITCH_AT - 0.2, turn_text(1, 2))])
+    closed = line("closed first", SWITCH_AT - 0.3)
+    opened = line("stream opened", SWITCH_AT - 0.004)
+    words = "caller audio given twice though understood or answered"
+    second = changed(SECOND, known=f"{SECOND.known} {turn_text(1, 2)}")
+    assert words in broken(streams=(first, second), lines=[LINES[0], opened])
+    assert words not in broken(streams=(first, second), lines=[LINES[0], closed, opened])
+
+
 def test_what_crossed_the_hand_over_on_its_way_does_not_count_as_understood() -> None:
     first = changed(FIRST, heard=[*FIRST.heard, Told(SWITCH_AT - 0.01, turn_text(1, 2))])
     assert broken(streams=(first, SECOND)) == []

@@ -164,13 +164,12 @@ class _Call:
             self._wrong(f"{words} {unheard[0]} to {unheard[-1]} ({len(unheard)})")
 
     def _known_by(self, stream: ServiceStream) -> float:
-        """What was said by then, the bridge knew when it gave the word to this stream."""
-        decided = (
-            line.at
-            for line in self._lines
-            if line.event in _HAND_OVERS and line.at < stream.opened_at + IN_FLIGHT_S
-        )
-        return max(decided, default=stream.opened_at) - IN_FLIGHT_S
+        """What was said by then, the bridge knew when it took the word from the stream before this one."""
+        lines = [line for line in self._lines if line.at < stream.opened_at + IN_FLIGHT_S]
+        *before, given = [0.0, *(line.at for line in lines if line.event in _HAND_OVERS)]
+        since = max(before, default=0.0)
+        left = (line.at for line in lines if line.event in _WITHOUT_STREAM and line.at > since)
+        return min(left, default=given or stream.opened_at) - IN_FLIGHT_S
 
     def _doubled(self, before: Sequence[ServiceStream], stream: ServiceStream) -> None:
         numbers = {arrival.frame.number for old in before for arrival in old.frames}
