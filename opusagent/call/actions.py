@@ -20,7 +20,7 @@ from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
 from opusagent.call.telephone import Telephone
-from opusagent.call.timers import Timers
+from opusagent.call.timers import Timers, earliest
 from opusagent.call.tool_calls import ToolCalls
 from opusagent.call.variables import Variables
 from opusagent.models.session_state import FunctionCall, SessionState
@@ -208,8 +208,7 @@ class Actions:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        times = [self._timers.next(), *(part.next_timer() for part in self._parts)]
-        return min((at for at in times if at is not None), default=None)
+        return earliest(self._timers.next(), *[part.next_timer() for part in self._parts])
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""

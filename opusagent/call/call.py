@@ -41,6 +41,7 @@ from opusagent.call.notes import note_of
 from opusagent.call.opening import Opening
 from opusagent.call.phase import Phase
 from opusagent.call.plan import Ambient, CallPlan
+from opusagent.call.timers import earliest
 from opusagent.errors import LocalProtocolError, RemoteProtocolError
 from opusagent.models.session_state import SessionState
 from opusagent.sonic.failures import Failure
@@ -128,10 +129,10 @@ class Call:
         """When `handle_timer` has something to do, in monotonic seconds."""
         if self.phase is Phase.OVER:
             return None
-        sources = [self._timers.next(), self._phone.next_timer()]
-        if self._talk is not None:
-            sources += [self._talk.next_timer(), self._talk.model.next_timer()]
-        return min((at for at in sources if at is not None), default=None)
+        own, phone, talk = self._timers.next(), self._phone.next_timer(), self._talk
+        if talk is None:
+            return earliest(own, phone)
+        return earliest(own, phone, talk.next_timer(), talk.model.next_timer())
 
     def audio_encoder(self, stream: StreamId) -> Callable[[bytes], bytes]:
         """What makes the event that carries audio on a stream, just before it is sent.

@@ -14,6 +14,7 @@ import enum
 from dataclasses import dataclass
 
 from opusagent.call.plan import ContinuationPolicy
+from opusagent.call.timers import earliest
 
 __all__ = ["Action", "Continuation", "Decision", "Moment", "Phase"]
 
@@ -209,7 +210,7 @@ class Continuation:
                 times = (self._next_try_at, self._give_up_at, self._close_at(moment))
             case Phase.READY:
                 times = (self._good_at(moment), self._fresh_until, self._force_at)
-        return min((at for at in times if at is not None), default=None)
+        return earliest(*times)
 
     # Within
 

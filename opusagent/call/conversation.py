@@ -28,6 +28,7 @@ from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.script import Script
 from opusagent.call.silence import Silence
 from opusagent.call.succession import BROKE_OFF, Succession
+from opusagent.call.timers import earliest
 from opusagent.call.welcome import Welcome
 from opusagent.models.session_state import Role, SessionState
 from opusagent.sonic import reader as sonic
@@ -223,13 +224,12 @@ class Conversation:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""
-        times = (
+        return earliest(
             self._welcome.next_timer(),
             self._comfort.next_timer(),
             self.actions.next_timer(),
             self._silence.next_timer(),
         )
-        return min((at for at in times if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""

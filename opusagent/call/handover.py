@@ -10,7 +10,7 @@ from opusagent.call.events import CloseReason, Effect, Report
 from opusagent.call.feed import Feed
 from opusagent.call.legs import Leg, LegRole, Legs
 from opusagent.call.plan import ContinuationPolicy
-from opusagent.call.timers import Timers
+from opusagent.call.timers import Timers, earliest
 from opusagent.sonic.failures import Failure
 
 __all__ = ["Handover"]
@@ -100,12 +100,12 @@ class Handover:
 
     def next_timer(self) -> float | None:
         """When `decide`, `overdue` or `feed` has something to do."""
-        times = [self._timers.next()]
-        if self._continuation is not None:
-            times.append(self._continuation.next_timer(self._moment))
-        if self._draining is not None:
-            times.append(self._feed.next_timer())
-        return min((at for at in times if at is not None), default=None)
+        going_on, draining = self._continuation, self._draining
+        return earliest(
+            self._timers.next(),
+            None if going_on is None else going_on.next_timer(self._moment),
+            None if draining is None else self._feed.next_timer(),
+        )
 
     def overdue(self, now: float) -> Leg | None:
         """The draining stream, once, if it has had its time."""

@@ -21,6 +21,7 @@ from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
 from opusagent.call.recovery import HEAD_TIMEOUT_S, Recovery
 from opusagent.call.stream_reports import lost_report, switch_report
+from opusagent.call.timers import earliest
 from opusagent.call.uplink import Uplink
 from opusagent.call.waiting import Due, Waiting
 from opusagent.call.watchdog import Watchdog
@@ -165,10 +166,11 @@ class ModelSide:
 
     def next_timer(self) -> float | None:
         """When `handle_timer` or `decide` has something to do."""
-        times = [self.waiting.next_timer(), self._handover.next_timer()]
-        if self.live is not None:
-            times += [self._uplink.next_timer(), self._watchdog.next_timer()]
-        return min((at for at in times if at is not None), default=None)
+        waited_for, handover = self.waiting.next_timer(), self._handover.next_timer()
+        if self.live is None:
+            return earliest(waited_for, handover)
+        silence, verdict = self._uplink.next_timer(), self._watchdog.next_timer()
+        return earliest(waited_for, handover, silence, verdict)
 
     def close_all(self, reason: CloseReason) -> None:
         """Close every stream that is not closing yet, properly, and open no other."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-__all__ = ["Timers"]
+__all__ = ["Timers", "earliest"]
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of these points in time; None where there is none. Asked at every event of a call."""
+    first: float | None = None
+    for at in times:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first
 
 
 class Timers[Name: Hashable]:
@@ -12,33 +21,36 @@ class Timers[Name: Hashable]:
 
     def __init__(self) -> None:
         self._at: dict[Name, float] = {}
+        self._next: float | None = None  # kept: it is asked for far more often than it changes
 
     def set(self, name: Name, at: float) -> None:
         """Set or move a deadline."""
         self._at[name] = at
+        self._next = min(self._at.values())
 
     def clear(self, *names: Name) -> None:
         """Forget deadlines; those that are not set are no error."""
-        for name in names:
-            self._at.pop(name, None)
+        if self._at:
+            for name in names:
+                self._at.pop(name, None)
+            self._next = min(self._at.values(), default=None)
 
     def clear_all(self) -> None:
         """Forget every deadline."""
         self._at.clear()
+        self._next = None
 
     def __contains__(self, name: Name) -> bool:
         return name in self._at
 
     def next(self) -> float | None:
         """The earliest deadline."""
-        return min(self._at.values(), default=None)
+        return self._next
 
     def pop_due(self, now: float) -> Name | None:
         """Take the earliest deadline that has passed."""
-        if not self._at:
+        if self._next is None or self._next > now:
             return None
         name = min(self._at, key=self._at.__getitem__)
-        if self._at[name] > now:
-            return None
-        del self._at[name]
+        self.clear(name)
         return name

@@ -76,7 +76,7 @@ class Watchdog:
 
     def next_timer(self) -> float | None:
         """When `verdict` may find something."""
-        return min(map(self._due_at, self._since), default=None)
+        return min(map(self._due_at, self._since)) if self._since else None
 
     def verdict(self, now: float) -> Kind | None:
         """What is wrong with the stream, if anything; it is told once, and waited longer for then."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opusagent.call.timers import Timers
+from opusagent.call.timers import Timers, earliest
 
 
 def test_a_deadline_is_due_at_its_time_once() -> None:
@@ -36,3 +36,46 @@ def test_what_is_due_comes_in_the_order_of_time(deadlines: dict[str, float], now
     while (due := timers.pop_due(now)) is not None:
         popped.append(deadlines[due])
     assert popped == sorted(at for at in deadlines.values() if at <= now)
+
+
+times = st.floats(0, 100)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("set"), st.integers(0, 4), times),
+            st.tuples(st.just("clear"), st.integers(0, 4), times),
+            st.tuples(st.just("pop"), st.just(0), times),
+            st.tuples(st.just("clear_all"), st.just(0), times),
+        )
+    )
+)
+def test_the_next_deadline_is_the_earliest_of_those_that_are_set(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    timers: Timers[int] = Timers()
+    expected: dict[int, float] = {}
+    for step, name, at in steps:
+        match step:
+            case "set":
+                timers.set(name, at)
+                expected[name] = at
+            case "clear":
+                timers.clear(name)
+                expected.pop(name, None)
+            case "pop":
+                due = timers.pop_due(at)
+                assert (due is None) == (min(expected.values(), default=at + 1) > at)
+                if due is not None:
+                    assert expected.pop(due) <= at
+            case _:
+                timers.clear_all()
+                expected.clear()
+        assert timers.next() == min(expected.values(), default=None)
+        assert all(name in timers for name in expected)
+
+
+@given(st.lists(st.none() | times))
+def test_the_earliest_time_leaves_out_what_is_not_set(some: list[float | None]) -> None:
+    assert earliest(*some) == min((at for at in some if at is not None), default=None)
