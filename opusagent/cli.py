@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -328,31 +329,46 @@ def bench(
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
-    from opusagent.bench.report import show, show_soak
-    from opusagent.bench.run import as_rows, run_bench
-    from opusagent.bench.soak import run_soak
+    from opusagent.bench.report import host_watched
 
     console = Console(stderr=True, highlight=False)
-    if switches:
-        return _switches(switches_per_case, as_json=as_json, console=console)
-    if resume:
-        return _resume(kills, as_json=as_json, console=console)
-    if soak:
-        result = run(run_soak(progress=console.print))
-        show_soak(result)
-        if as_json:
-            typer.echo(json.dumps(result.as_json()))
-        return EXIT_CHECK_FAILED if result.problems() else 0
-    counts = arguments.call_counts(calls)
-    if frame_ms not in (20, 160):
-        raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
-    if tools:
-        return _tools(max(counts), seconds, frame_ms, as_json=as_json, console=console)
+    with host_watched(console):
+        if switches:
+            return _switches(switches_per_case, as_json=as_json, console=console)
+        if resume:
+            return _resume(kills, as_json=as_json, console=console)
+        if soak:
+            return _soak(as_json=as_json, console=console)
+        counts = arguments.call_counts(calls)
+        if frame_ms not in (20, 160):
+            raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
+        if tools:
+            return _tools(max(counts), seconds, frame_ms, as_json=as_json, console=console)
+        return _load(counts, seconds, frame_ms, as_json=as_json, console=console)
+
+
+def _load(
+    counts: Sequence[int], seconds: float, frame_ms: int, *, as_json: bool, console: Console
+) -> int:
+    from opusagent.bench.report import show
+    from opusagent.bench.run import as_rows, run_bench
+
     figures = run(run_bench(counts, seconds=seconds, frame_ms=frame_ms, progress=console.print))
     show(figures)
     if as_json:
         typer.echo(json.dumps({"load": as_rows(figures)}))
     return 0
+
+
+def _soak(*, as_json: bool, console: Console) -> int:
+    from opusagent.bench.report import show_soak
+    from opusagent.bench.soak import run_soak
+
+    result = run(run_soak(progress=console.print))
+    show_soak(result)
+    if as_json:
+        typer.echo(json.dumps(result.as_json()))
+    return EXIT_CHECK_FAILED if result.problems() else 0
 
 
 def _switches(per_case: int, *, as_json: bool, console: Console) -> int:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Memory", "busy_s", "cpu_s", "files", "memory", "threads"]
+__all__ = ["Memory", "busy_s", "cpu_s", "files", "memory", "stolen_s", "threads"]
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _BUSY: Final = (0, 1, 2, 5, 6)  # of /proc/stat: user, nice, system, irq, softirq
+_STOLEN: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,12 @@ def cpu_s(pid: int) -> float:
 
 def busy_s() -> float:
     """Processor time of everything on this machine so far, in seconds."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    return sum(int(fields[number]) for number in _BUSY) / _TICKS
+    return sum(_machine_s()[number] for number in _BUSY)
+
+
+def stolen_s() -> float:
+    """Processor time so far that this machine wanted and its host gave to others, in seconds."""
+    return _machine_s()[_STOLEN]
 
 
 def threads(pid: int) -> int:
@@ -57,3 +62,8 @@ def threads(pid: int) -> int:
 def files(pid: int) -> int:
     """How many file descriptors a process has open."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _machine_s() -> list[float]:
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    return [int(field) / _TICKS for field in fields]

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
 
+from opusagent.bench import process_facts
 from opusagent.bench.run import Figures
 from opusagent.bench.soak import SoakResult
 from opusagent.bench.targets import targets
 
-__all__ = ["show", "show_soak"]
+__all__ = ["host_note", "host_watched", "show", "show_soak"]
 
 BUSY_PERCENT = 15.0
 """From here on what else runs on the machine is worth a line: latencies are not the bridge's alone."""
+
+STOLEN_PERCENT = 1.0
+"""From here on what a virtual machine's host keeps from it is worth a line. It is kept in pieces of some
+ten milliseconds, so it is the 99th percentiles that it spoils."""
+
+
+@contextmanager
+def host_watched(
+    console: Console,
+    *,
+    stolen_s: Callable[[], float] = process_facts.stolen_s,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:
+    """Say at the end if the host of this machine has kept processor time from it meanwhile."""
+    began, before = clock(), stolen_s()
+    yield
+    note = host_note(stolen_s() - before, clock() - began)
+    if note:
+        console.print(f"[yellow]note[/]  {note}")
+
+
+def host_note(stolen_s: float, wall_s: float) -> str:
+    """What is to be said of so many seconds that the host kept within so many; empty if too little."""
+    percent = 100 * stolen_s / wall_s
+    if percent <= STOLEN_PERCENT:
+        return ""
+    return (
+        f"the host of this machine kept {stolen_s:.1f} s of processor time from it, {percent:.1f} % of"
+        " a core: high percentiles are the host's too"
+    )
 
 
 def show(figures: Sequence[Figures]) -> None:
