@@ -133,7 +133,8 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
                 told = f"{spec.description.partition('\n')[0]} {json.dumps(spec.input_schema)}"
                 findings.append(Finding(f"tool {spec.name} of {name}", True, told))
             for server, problem in toolbox.away(name).items():
-                findings.append(Finding(f"MCP server {server} of {name}", False, problem))
+                found = f"{problem}; calls are taken all the same, without its tools"
+                findings.append(Finding(f"MCP server {server} of {name}", True, found))
     return findings
 
 

@@ -96,8 +96,9 @@ def test_tools_are_listed_with_their_schema_and_servers_that_are_away_are_named(
     assert '"number": {"type": "string"}' in mine.found
     assert '"required": ["a", "b"]' in found(findings, "tool add of shop").found
     gone = found(findings, "MCP server gone of shop")
-    assert not gone.ok
+    assert gone.ok
     assert "No such file" in gone.found
+    assert "calls are taken all the same, without its tools" in gone.found
 
 
 def test_each_thing_that_is_missing_is_said_in_words(

@@ -45,6 +45,10 @@ class Talk(Protocol):
         """Whether the model is in the middle of an answer."""
         ...
 
+    def prompt(self, text: str, now: float) -> None:
+        """Have the model say something of its own, as a text of the agent's file asks it to."""
+        ...
+
     def keys_pressed(self, typed: str, shown: str, now: float) -> None:
         """The caller entered something: `typed` is for the model, `shown` for the transcript."""
         ...
@@ -99,7 +103,7 @@ class Actions:
             hang_up=hang_up,
             busy=talk.bot_is_busy,
         )
-        self._filler = Filler(plan, phone, comfort, prompt=model.prompt, busy=talk.bot_is_busy)
+        self._filler = Filler(plan, phone, comfort, prompt=talk.prompt, busy=talk.bot_is_busy)
         self._tools = ToolCalls(plan, model, self.telephone, self._filler, chronicle, out=out)
         self._parts = (self.keypad, self._filler, self.telephone)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from opusagent.audio.formats import MediaFormat
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.departure import Departure
+from opusagent.call.farewell import said_goodbye
 from opusagent.call.line import Line, Timer
 from opusagent.call.opening import Opening
 from opusagent.call.phase import Phase
@@ -111,9 +112,11 @@ class Comeback:
             self._opening.await_start(now)
         line.saved = stored
         talk.changed = True
-        if not self._opening.waits:
-            talk.model.open(now)
         self._accept(state, "other process", away_s=None)
+        if (reason := said_goodbye(stored)) is not None:
+            self._departure.hang_up(reason, now)
+        elif not self._opening.waits:
+            talk.model.open(now)
 
     def _accept(self, state: SessionState, where: str, *, away_s: float | None) -> None:
         phone = self._line.phone

@@ -118,7 +118,7 @@ class Conversation:
             phone,
             self.actions.telephone,
             busy=self._is_busy,
-            prompt=self.model.prompt,
+            prompt=self.prompt,
             hang_up=hang_up,
             out=out,
         )
@@ -211,6 +211,10 @@ class Conversation:
     def _note_given(self) -> None:
         for content_id in self._phone.begun():
             self.changed |= self._transcript.bot_given(content_id=content_id)
+
+    def prompt(self, text: str, now: float) -> None:
+        """Have the model say something of its own, as a text of the agent's file asks it to."""
+        self.model.prompt(self._script.filled(text), now)
 
     def bot_is_busy(self, now: float) -> bool:
         """Whether the model is in the middle of an answer."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from opusagent.call import functions
 from opusagent.call.phone_side import PhoneSide
+from opusagent.errors import ToolError
+from opusagent.models.session_state import SessionState, ToolStatus
+from opusagent.models.telephone import TelephoneFunction
 
-__all__ = ["Farewell"]
+__all__ = ["Farewell", "said_goodbye"]
 
 MAX_GOODBYE_S = 15.0
 """The longest that a hang-up waits for the bot to finish speaking."""
@@ -15,6 +19,25 @@ MARGIN_S = 0.4
 """VoiceAI Connect began to play up to 230 ms after the first chunk on a live capture."""
 
 LOOK_AGAIN_S = 0.1
+
+
+def said_goodbye(state: SessionState) -> str | None:
+    """Why the bot was about to hang up when its process ended, in words; None if it was not.
+
+    It was if `hang_up` is the last thing that it did, it has said goodbye and the caller has not spoken since.
+    """
+    call = state.function_calls[-1] if state.function_calls else None
+    if call is None or call.name != TelephoneFunction.HANG_UP or call.status is ToolStatus.FAILED:
+        return None
+    since = [
+        item.type for item in state.conversation_history if item.at and item.at > call.started_at
+    ]
+    if "input" in since or (call.result == functions.GOODBYE_TO_COME and "output" not in since):
+        return None
+    try:
+        return functions.read(functions.HangUpCall, call.arguments).reason
+    except ToolError:
+        return ""
 
 
 class Farewell:

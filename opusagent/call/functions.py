@@ -14,6 +14,7 @@ from opusagent.models.session_state import ToolSpec
 from opusagent.models.telephone import MAX_WAIT_S, TelephoneFunction
 
 __all__ = [
+    "GOODBYE_TO_COME",
     "CollectDigits",
     "GetState",
     "HangUpCall",
@@ -30,6 +31,11 @@ __all__ = [
 
 MAX_REASON: Final = 200
 """Characters of a reason: it travels in a header of SIP, with hang-ups and transfers."""
+
+GOODBYE_TO_COME: Final[Mapping[str, JsonValue]] = {
+    "status": "say goodbye now: the call ends when the caller has heard it"
+}
+"""The result of a `hang_up` that came before the bot had said goodbye."""
 
 
 def _one_line(value: object) -> object:

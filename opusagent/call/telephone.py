@@ -214,7 +214,7 @@ class Telephone:
         if said:
             return None
         deed.stage, deed.by = _Stage.PROMPTED, now + SPEAK_S
-        return {"status": "say goodbye now: the call ends when the caller has heard it"}
+        return dict(functions.GOODBYE_TO_COME)
 
     def transfer(
         self, target: str, reason: str, now: float, *, done: Callable[[Result, float], None]

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from opusagent.models.texts import Template
+
 __all__ = [
     "Dtmf",
     "Entry",
@@ -132,7 +134,7 @@ class Filler(_Strict):
     after_s: Annotated[float, Field(gt=0, le=MAX_WAIT_S)] = 2.0
     audio: str = ""
     """Path of a WAV file (mono, 16 bit) that is played; relative to the agent's file."""
-    text: str = ""
+    text: Template = ""
     """Typed to the model instead, which then says something of its own."""
 
 
@@ -141,7 +143,7 @@ class Silence(_Strict):
 
     after_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     """How long nobody may speak; 0: only AudioCodes' `noUserInput` event counts."""
-    prompt: Annotated[str, Field(min_length=1)] = (
+    prompt: Annotated[Template, Field(min_length=1)] = (
         "The caller has been silent for a while. Ask in one short sentence whether they are still there."
     )
     """Typed to the model then."""

@@ -131,6 +131,16 @@ def test_a_text_prompts_the_model_to_say_something_and_is_not_kept() -> None:
     assert all("Say that" not in text for _, text in call.live.told)
 
 
+def test_its_text_may_hold_variables() -> None:
+    text = "Tell {caller|the caller} that it takes."
+    call = CallDriver(plan=plan_of(Filler(after_s=1.0, text=text), recorded=False))
+    call.answer()
+    call.quiet(0.1)
+    ask(call, "lookup", {})
+    call.quiet(3.0)
+    assert call.live.typed == [f"Tell {call.saves[-1].caller} that it takes."]
+
+
 def test_without_text_and_recording_nothing_is_said() -> None:
     call = CallDriver(plan=plan_of(Filler(after_s=1.0), recorded=False))
     call.answer()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from opusagent.call.call import Phase
+from opusagent.call.events import StateChanged
 from opusagent.models.agent import Agent
 from opusagent.models.telephone import Silence, Target, TelephoneFunction, TelephoneTools
 from tests.call.driver import PLAN, CallDriver
@@ -50,6 +51,13 @@ def test_a_silent_caller_is_asked_for_and_in_the_end_let_go() -> None:
     call.quiet(2.0)
     assert call.hung_up == "the caller is silent"
     assert call.live.typed == [PROMPT] * 2
+
+
+def test_the_prompt_may_hold_variables() -> None:
+    call = a_call(prompt="Ask {state.name|the caller} whether she is there.")
+    call.handle(StateChanged("name", "Ann"))
+    call.quiet(10.1)
+    assert call.live.typed == ["Ask Ann whether she is there."]
 
 
 def test_who_speaks_is_not_silent_and_is_asked_anew_later() -> None:

@@ -322,6 +322,53 @@ def test_a_hang_up_while_the_line_is_lost_is_done_when_the_caller_is_back(
     assert call.hung_up == "bye"
 
 
+def test_a_process_that_is_killed_in_its_goodbye_has_the_next_one_hang_up(call: CallDriver) -> None:
+    call.says("Goodbye!", 1, 3.0, StopReason.PARTIAL_TURN)
+    ask(call, "hang_up", {"reason": "all said"})
+    call.advance(1.0)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(1.0)
+    assert other.hung_up == "all said"
+    assert other.services == {}
+    other.phone.end("bot-disconnected")
+    other.flush()
+    assert other.outcome is not None
+    assert other.outcome.by is EndedBy.BOT
+    assert [item.text for item in other.saves[-1].conversation_history] == ["Goodbye!"]
+
+
+def test_a_goodbye_that_nobody_has_heard_is_said_by_the_next_process(call: CallDriver) -> None:
+    call.talk(1.0)
+    call.hears("That was all.")
+    ask(call, "hang_up", {"reason": "all said"})
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(1.0)
+    assert other.hung_up is None
+    assert any("say goodbye" in text for text in other.live.typed)
+    other.says("Goodbye!", 1, 1.0)
+    other.advance(3.0)
+    again = other.elsewhere()
+    again.come_back()
+    again.advance(1.0)
+    assert again.hung_up == "all said"
+
+
+def test_a_caller_who_spoke_after_the_goodbye_keeps_the_call_elsewhere_too(
+    call: CallDriver,
+) -> None:
+    ask(call, "hang_up", {})
+    call.says("Goodbye!", 1, 4.0)
+    call.talk(1.0)
+    call.hears("Wait, one more thing.")
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(1.0)
+    assert other.hung_up is None
+    assert other.live.typed == ["Wait, one more thing."]
+
+
 def test_a_hang_up_is_done_though_the_model_is_lost(call: CallDriver) -> None:
     call.says("Goodbye!", 1, 3.0, StopReason.PARTIAL_TURN)
     ask(call, "hang_up", {"reason": "bye"})
@@ -329,21 +376,6 @@ def test_a_hang_up_is_done_though_the_model_is_lost(call: CallDriver) -> None:
     call.advance(5.0)
     assert call.refused is None
     assert call.hung_up == "bye"
-
-
-def test_a_hang_up_in_flight_is_of_unknown_outcome_in_another_process(call: CallDriver) -> None:
-    call.hears("Bye.")
-    call.says("Goodbye!", 1, 3.0, StopReason.PARTIAL_TURN)
-    ask(call, "hang_up", {})
-    other = call.elsewhere()
-    other.come_back()
-    other.advance(10.0)
-    assert UNKNOWN_OUTCOME in other.live.typed[-1]
-    assert other.hung_up is None
-    assert other.saves[-1].function_calls[0].status is ToolStatus.FAILED
-
-
-# Transfers
 
 
 def test_the_announcement_is_heard_before_the_transfer(call: CallDriver) -> None:
