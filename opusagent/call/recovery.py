@@ -20,6 +20,10 @@ HEAD_TIMEOUT_S = 3.0
 EARLY_DEATH_S = 10.0
 """A stream that dies this soon after a history was probably killed by it."""
 
+CARRIED_S = 0.5
+"""A stream that has carried the caller for this long is replaced at once, so at most twice a second and
+`MAX_EARLY_DEATHS` times; after those that die at birth, the next is waited for ever longer."""
+
 MAX_EARLY_DEATHS = 6
 """So many streams in a row that open and die at once: this service is not going to carry the call."""
 
@@ -77,6 +81,8 @@ class Recovery:
             self._killed_by_history += had_history
             if self._killed_by_history >= 2:
                 self.history_share = 0.0
+        if lived_s is not None and lived_s >= CARRIED_S:
+            self._quick = 0
         if self._early_deaths >= MAX_EARLY_DEATHS:
             return None
         if failure.remedy is Remedy.REOPEN_SHORTER and not lived:

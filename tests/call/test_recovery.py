@@ -22,6 +22,12 @@ def test_the_first_try_is_immediate_and_later_ones_back_off() -> None:
     assert waits == [0.0, 0.2, 0.5, 1.0, 2.0, 2.0]
 
 
+def test_a_stream_that_has_carried_the_caller_is_replaced_at_once() -> None:
+    recovery = new()
+    waits = [recovery.after(LOST, lived_s=s, had_history=False) for s in (3.0, 0.5, 0.4, 0.1, 5.0)]
+    assert waits == [0.0, 0.0, 0.2, 0.5, 0.0]
+
+
 def test_throttling_backs_off_longer() -> None:
     recovery = new()
     waits = [recovery.after(BUSY, lived_s=None, had_history=False) for _ in range(5)]
