@@ -172,6 +172,7 @@ RECOVERY_OUTCOMES: Final = (
     "expired",
     "ended",
     "foreign",
+    "at_capacity",
     "unreadable",
     "taken",
     "unavailable",

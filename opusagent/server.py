@@ -255,12 +255,15 @@ class BridgeServer:
             self._metrics.recovery("resumed")
             await live.bridge.attach(caller, line.text)
         elif live is not None:
+            self._metrics.recovery(Refusal.FOREIGN)
             await self._refuse(caller, "unknown_session", Refused(Refusal.FOREIGN).words)
         elif self._draining:  # not refused: she would be hung up on
             await caller.close(1012, "service restart")
         elif len(self._calls) >= RESUMED_FACTOR * self._settings.session_max_concurrent:
+            self._metrics.recovery("at_capacity")
             await self._refuse(caller, "at_capacity", "all lines are busy")
         elif self._sessions is None:
+            self._metrics.recovery(Refusal.UNKNOWN)
             await self._refuse(caller, "unknown_session", Refused(Refusal.UNKNOWN).words)
         else:
             match await self._take_up(self._sessions, message.conversation_id, tenant):

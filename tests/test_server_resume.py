@@ -583,6 +583,7 @@ def test_callers_who_come_back_are_taken_above_the_capacity_up_to_twice() -> Non
             assert (await here.resume("a")).accepted
             assert (await here.resume("b")).accepted
             assert (await here.resume("d")).refused == "all lines are busy"
+            assert here.count("session_recoveries_total", outcome="at_capacity") == 1
             assert (await house.stored("d")).owner_epoch == 0  # for somebody else to take
 
     in_a_house(main)

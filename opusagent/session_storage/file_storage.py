@@ -4,7 +4,7 @@ A session is one JSON file. It is written beside its place and moved there, so a
 one or the new one whole. What reads and then writes does so under a lock of the operating system.
 Nothing is synced to the disk: a killed process loses nothing, a machine without power may lose what
 the kernel had not written yet (some 30 s). A file that cannot be read is renamed to `NAME.corrupt`
-and left for people to look at.
+and left for people to look at, as long as sessions are kept.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _SLACK: Final = 20
 """Sessions are counted after each `max_sessions / _SLACK` new ones."""
 _LONGEST_NAME: Final = 200
 _SUFFIX: Final = ".json"
+_ASIDE: Final = ".corrupt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ class FileSessionStorage(SessionStorage):
         if now >= self._next_cleanup:
             self._next_cleanup = now + self._cleanup_interval
             await asyncio.to_thread(self._remove_quiet, now - self._ttl, by_content=False)
+            await asyncio.to_thread(self._forget_set_aside, now - self._ttl)
         envelope = Envelope.of(session_data, now)
         record = _Record(conversation_id, now, envelope, document)
         return await asyncio.to_thread(self._store, record)
@@ -280,6 +282,14 @@ class FileSessionStorage(SessionStorage):
                     removed += 1
         return removed
 
+    def _forget_set_aside(self, limit: datetime) -> None:
+        """Remove what nobody has looked at for as long as a session is kept: it is personal data, too."""
+        with _mapped():
+            for path in self._dir.glob(f"*{_SUFFIX}{_ASIDE}"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < limit.timestamp():
+                        path.unlink()
+
     def _living(self, path: Path) -> _Record | None:
         record = self._load(path)
         if record is None or record.kept_at + self._ttl <= self._clock.utcnow():
@@ -305,7 +315,10 @@ class FileSessionStorage(SessionStorage):
 
     def _set_aside(self, path: Path, why: str) -> None:
         self._corrupt += 1
-        path.replace(path.with_name(path.name + ".corrupt"))
+        aside = path.with_name(path.name + _ASIDE)
+        path.replace(aside)
+        at = self._clock.utcnow().timestamp()
+        os.utime(aside, (at, at))
         _log.error("session file set aside", file=path.name, why=why)
 
     def _replace(self, path: Path, record: _Record) -> None:

@@ -220,6 +220,25 @@ def test_what_has_run_out_is_removed_while_storing(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_what_was_set_aside_is_kept_as_long_as_a_session(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        storage = FileSessionStorage(tmp_path, default_ttl=100, cleanup_interval=300, clock=clock)
+        await storage.store_session("bad", {})
+        (tmp_path / "bad.json").write_text("junk")
+        clock.advance(290)
+        with pytest.raises(SessionUnreadable):
+            await storage.retrieve_session("bad")
+        clock.advance(10)
+        await storage.store_session("new", {})
+        assert files(tmp_path) == ["bad.json.corrupt", "new.json"]
+        clock.advance(300)
+        await storage.store_session("newer", {})
+        assert files(tmp_path) == ["newer.json"]
+
+    asyncio.run(scenario())
+
+
 def test_a_lock_that_another_process_does_not_give_back_is_trouble_within_a_second(
     tmp_path: Path,
 ) -> None:
