@@ -11,6 +11,7 @@ from opusagent.call.comfort import Comfort
 from opusagent.call.events import Effect, Report, StreamId
 from opusagent.call.legs import Leg, LegRole
 from opusagent.call.phone_side import PhoneSide
+from opusagent.call.timers import ms
 from opusagent.models.session_state import Role
 from opusagent.sonic import reader as sonic
 from opusagent.sonic.reader import Stage, StopReason
@@ -149,14 +150,10 @@ class BotTurns:
             came = Came.MORE if goes_on else Came.SOUND
         self._comfort.stop(now)
         if self._phone.play(pcm, content_id, now, source=stream):
-            after = None if self.asked_at is None else _ms(now - self.asked_at)
-            first = _ms(now - self._began_at) if self._first_audio else None
+            after = None if self.asked_at is None else ms(now - self.asked_at)
+            first = ms(now - self._began_at) if self._first_audio else None
             fields = {"after_caller_ms": after, "after_initiate_ms": first}
             self._out.append(Report("bot speaks", {**fields}))
             self._first_audio = False
             self.asked_at = None
         return came
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

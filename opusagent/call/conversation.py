@@ -7,14 +7,13 @@ the transcript, the ledger and the greeting, and knows nothing of how a call beg
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from pydantic import JsonValue
 
-from opusagent.audio.convert import resample
 from opusagent.audiocodes import events as phone_events
+from opusagent.call import restored
 from opusagent.call.actions import Actions
 from opusagent.call.bot_turns import BotTurns, Came
 from opusagent.call.chronicle import Chronicle
@@ -27,8 +26,8 @@ from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import Ambient, CallPlan
 from opusagent.call.script import Script
 from opusagent.call.silence import Silence
-from opusagent.call.succession import BROKE_OFF, Succession
-from opusagent.call.timers import earliest
+from opusagent.call.succession import Succession
+from opusagent.call.timers import earliest, ms
 from opusagent.call.welcome import Welcome
 from opusagent.models.session_state import Role, SessionState
 from opusagent.sonic import reader as sonic
@@ -36,9 +35,6 @@ from opusagent.sonic.failures import Failure
 from opusagent.sonic.reader import Stage, StopReason
 
 __all__ = ["CallerDid", "Conversation"]
-
-KEPT_RATE_HZ = 16_000
-"""Of speech that is stored: the line to the next process may have another rate."""
 
 type CallerDid = (
     phone_events.CallerAudio
@@ -178,25 +174,21 @@ class Conversation:
         self._started = True
         self._silence.begin(now)
         self._greeting.done()
-        self._chronicle.restore(state)
-        last = state.conversation_history[-1] if state.conversation_history else None
-        said_at = None if last is None else last.at
-        asked = self.actions.restore(state.function_calls, now, since=said_at)
-        kept = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, self._rate_hz)
-        self.model.restore_speech(kept)
-        acted = any(said_at is None or c.started_at > said_at for c in state.function_calls)
-        if last is not None and last.type == "input" and not acted:
-            self.model.type_text(last.text, now, is_turn=True)  # nobody has answered it
-        elif last is not None and last.unfinished and not acted and not kept:
-            self.model.type_text(BROKE_OFF.format(_last_sentence(last.text)), now)
-        elif not asked and not state.audio_buffer and (text := self._script.resume):
-            self.model.type_text(text, now)
+        restored.go_on_from(
+            state,
+            now,
+            chronicle=self._chronicle,
+            actions=self.actions,
+            model=self.model,
+            rate_hz=self._rate_hz,
+            invitation=lambda: self._script.resume,
+        )
         self.changed = True
 
     def let_go(self, now: float) -> bytes:
         """Note what is still to be told; returns what the caller has said and nobody has answered, at 16 kHz."""
         self.actions.keypad.let_go(now)
-        return resample(self.model.unanswered_audio(), self._rate_hz, KEPT_RATE_HZ)
+        return restored.kept(self.model.unanswered_audio(), self._rate_hz)
 
     def end(self, now: float) -> None:
         """The call is over: what has not been played will not be heard."""
@@ -383,12 +375,8 @@ class Conversation:
         self.model.stop_draining()
         self.actions.telephone.interrupted(now)
         self._transcript.bot_interrupted(heard=cut.heard, unheard=cut.unheard)
-        self._report(
-            "barge-in",
-            cause=cause,
-            heard_ms=_ms(cut.heard_s),
-            dropped_ms=_ms(cut.dropped_s),
-        )
+        heard_ms, dropped_ms = ms(cut.heard_s), ms(cut.dropped_s)
+        self._report("barge-in", cause=cause, heard_ms=heard_ms, dropped_ms=dropped_ms)
         self.changed = True
 
     # Within
@@ -410,12 +398,3 @@ class Conversation:
 
     def _report(self, event: str, **fields: JsonValue) -> None:
         self._out.append(Report(event, fields))
-
-
-def _last_sentence(text: str) -> str:
-    *_, last = re.split(r"(?<=[.!?])\s+", text)
-    return last
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

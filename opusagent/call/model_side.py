@@ -21,7 +21,7 @@ from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
 from opusagent.call.recovery import HEAD_TIMEOUT_S, Recovery
 from opusagent.call.stream_reports import lost_report, switch_report
-from opusagent.call.timers import earliest
+from opusagent.call.timers import earliest, ms
 from opusagent.call.uplink import Uplink
 from opusagent.call.waiting import Due, Waiting
 from opusagent.call.watchdog import Watchdog
@@ -107,7 +107,7 @@ class ModelSide:
             self._handover.standby_opened(leg, now)
             return False
         figures = self._go_live(leg, now)
-        open_ms = _ms(now - leg.asked_at)
+        open_ms = ms(now - leg.asked_at)
         self._out.append(Report("stream opened", {"stream": leg.id, "open_ms": open_ms, **figures}))
         return True
 
@@ -305,9 +305,7 @@ class ModelSide:
             return
         leg.wire.tool_result(call.tool_use_id, result)
         self._legs.flush(leg)
-        self.debts.owe(
-            as_data, now, is_turn=False, live=True
-        )  # in case it breaks before the answer
+        self.debts.owe(as_data, now, is_turn=False, live=True)  # if it breaks before the answer
 
     # What comes from the model
 
@@ -389,19 +387,15 @@ class ModelSide:
         if self._briefing.owed:
             self._watchdog.answer_is_owed(now)
         return {
-            "gap_ms": _ms(gap_s),
+            "gap_ms": ms(gap_s),
             "history_items": len(past.turns),
             "history_bytes": past.n_bytes,
             "history_trimmed": past.dropped,
-            "replayed_ms": _ms(replayed_bytes / self._rate),
-            "lost_ms": _ms(self._uplink.ring.take_lost() / self._rate),
+            "replayed_ms": ms(replayed_bytes / self._rate),
+            "lost_ms": ms(self._uplink.ring.take_lost() / self._rate),
         }
 
     def _expect_life(self, now: float) -> None:
         """The caller has said something: the model must show that it heard."""
         if self.live is not None:
             self._watchdog.caller_spoke(now)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-__all__ = ["Timers", "earliest"]
+__all__ = ["Timers", "earliest", "ms"]
 
 
 def earliest(*times: float | None) -> float | None:
@@ -14,6 +14,11 @@ def earliest(*times: float | None) -> float | None:
         if at is not None and (first is None or at < first):
             first = at
     return first
+
+
+def ms(seconds: float) -> int:
+    """Whole milliseconds, as reports tell them."""
+    return round(seconds * 1000)
 
 
 class Timers[Name: Hashable]:

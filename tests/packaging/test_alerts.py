@@ -142,7 +142,7 @@ def test_every_label_in_a_rule_is_there_before_anything_happens(
 
 
 def test_every_outcome_of_a_resume_is_counted_from_zero() -> None:
-    assert set(RECOVERY_OUTCOMES) == {"resumed", *Refusal}
+    assert set(RECOVERY_OUTCOMES) == {"resumed", "at_capacity", *Refusal}
 
 
 def test_the_thresholds_are_those_of_the_recovery_guide(rules: dict[str, dict[str, Any]]) -> None:
