@@ -109,8 +109,10 @@ class Held:
     def put(self, state: SessionState) -> None:
         """Have this state stored soon; it takes the place of one that waits. The state is not changed later.
 
-        Never blocks and never fails.
+        Never blocks and never fails. What a call that was taken over still has to say is dropped.
         """
+        if self.is_fenced:
+            return  # nobody would write it, and whoever waits until all is stored would wait in vain
         self.newest, self.put_at = state, self._now()
         self.is_clean.clear()
         self.woken.set()

@@ -332,6 +332,21 @@ async def test_a_call_that_lets_go_has_its_last_state_written_and_nothing_more(
 
 
 @in_virtual_time
+async def test_nobody_waits_for_what_a_call_that_was_taken_over_still_puts(bench: Bench) -> None:
+    held = bench.hold()
+    held.put(bench.state("hello"))
+    await later(0.001)
+    await bench.inner.claim_session("c", "another process")
+    held.claimed(held.owner_epoch + 1)
+    await later(0.001)
+    assert held.is_fenced
+    held.put(bench.state("hello", "a word too late"))
+    assert held.is_clean.is_set()
+    assert await bench.service.flush(1.0) == 0
+    assert await bench.texts() == ["hello"]
+
+
+@in_virtual_time
 async def test_a_call_that_let_go_or_was_fenced_watches_no_more(bench: Bench) -> None:
     held, fenced = bench.hold("c"), bench.hold("d")
     held.put(bench.state())
