@@ -38,7 +38,7 @@ def sleeps() -> None:
 @registry.tool()
 async def breaks() -> None:
     """Break."""
-    raise RuntimeError("the caller said 4711")
+    raise RuntimeError("the caller said 471147114711")
 '''
 
 
@@ -66,7 +66,7 @@ def test_tools_are_told_to_the_model_run_and_answered_once_each(tmp_path: Path) 
         assert results["breaks"] == {"error": "breaks failed"}
         assert "no tool named other" in str(results["other"]["error"])
         assert [failed["tool"] for failed in line.logged("tool failed")] == ["breaks"]
-        assert "4711" not in line.log.getvalue()
+        assert "471147114711" not in line.log.getvalue()
         counts = line.metrics.snapshot()["tool_seconds_count"]
         assert counts == {"done": 1, "late": 1, "failed": 1}
 

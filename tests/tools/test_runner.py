@@ -37,7 +37,7 @@ async def for_ever() -> None:
 @registry.tool()
 def raises() -> None:
     """Fail."""
-    raise LookupError("the caller said 4711")
+    raise LookupError("the caller said 471147114711")
 
 
 @registry.tool()
@@ -172,7 +172,7 @@ def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said()
         assert line["event"] == "tool failed"
         assert line["tool"] == "raises"
         assert line["at"].startswith(__file__)
-        assert ("4711" in log.getvalue()) == private
+        assert ("471147114711" in log.getvalue()) == private
 
 
 # State
