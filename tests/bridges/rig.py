@@ -27,6 +27,7 @@ from opusagent.transports.memory import (
     caller_pair,
 )
 from tests.call.driver import FRAME_S, PLAN, bot_pcm, caller_frame, counted
+from tests.waiting import pass_time
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,14 +40,6 @@ class _Once:
 def one_turn_of_the_loop() -> _Once:
     """Let everything that is ready run once."""
     return _Once()
-
-
-async def pass_time(seconds: float) -> None:
-    """Let virtual time pass."""
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-    loop.call_later(seconds, woken.set_result, None)
-    await woken
 
 
 class Ears:

@@ -26,7 +26,8 @@ from opusagent.simulators.caller_script import (
 from opusagent.sonic.peer_brain import ToolAsk
 from opusagent.sonic.peer_faults import Fault
 from opusagent.sonic.profiles import Timing
-from tests.end_to_end.rig import PLAN, QUICK, Line, ToldEars, ToneBrain, eventually, run, say
+from tests.end_to_end.rig import PLAN, QUICK, Line, ToldEars, ToneBrain, run, say
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

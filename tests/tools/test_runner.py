@@ -15,8 +15,9 @@ from opusagent.observability import configure_logging
 from opusagent.tools import ToolContext, ToolRegistry
 from opusagent.tools.tool import MAX_STATE_BYTES, CallState
 from tests import virtual_time
-from tests.tools.rig import Counts, asks, of_call, pass_time
+from tests.tools.rig import Counts, asks, of_call
 from tests.tools.test_arguments import JSON
+from tests.waiting import pass_time
 
 registry = ToolRegistry()
 

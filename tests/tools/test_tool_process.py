@@ -19,7 +19,8 @@ from opusagent.tools.modules import tools_in
 from opusagent.tools.tool import Arguments, CallState, JsonObject, ToolContext, ToolCrashed
 from opusagent.tools.tool_process import ANSWERS_S, ToolProcess
 from opusagent.tools.workshop import MAX_ABANDONED
-from tests.tools.rig import asks, eventually, of_call
+from tests.tools.rig import asks, of_call
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -391,7 +392,7 @@ async def main():
     file = Path({str(tmp_path / "runs")!r})
     never = asyncio.ensure_future(process.run(module, "never", {{"file": str(file)}}, ToolContext()))
     while not file.exists():
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # another process makes it: nothing tells when
     os._exit(0)
 
 asyncio.run(main())
