@@ -164,6 +164,7 @@ def test_no_arguments_make_anything_but_an_object_come_out(name: str, arguments:
     assert isinstance(result_of(name, arguments), dict)
 
 
+@pytest.mark.usefixtures("logging_as_it_was")
 def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said() -> None:
     for private in (False, True):
         log = io.StringIO()
