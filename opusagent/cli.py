@@ -56,7 +56,7 @@ def _answer(verb: str, arguments: list[str]) -> int:
         return end.exit_code
     except typer.Abort:
         return complain("aborted")
-    except Exception as error:
+    except Exception as error:  # typer's own, of wrong usage, have no public type
         usage = getattr(error, "format_message", None)
         if usage is None:
             raise

@@ -17,10 +17,10 @@ from opusagent.models.agent import Agent
 from opusagent.observability import Metrics
 from opusagent.server import BridgeServer
 from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
-from tests.bridges.rig import pass_time
 from tests.call.driver import SILENT_AGENT
 from tests.services.faulty import LoopClock
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 SOCKET_CLOSE_S = 3.0
 """What a websocket takes to close towards a peer that does not react."""

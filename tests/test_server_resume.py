@@ -25,10 +25,11 @@ from opusagent.server import BridgeServer
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.transports.memory import MemoryCaller, caller_pair
-from tests.bridges.rig import Brain, Services, pass_time
+from tests.bridges.rig import Brain, Services
 from tests.call.driver import SILENT_AGENT
 from tests.services.faulty import START, FaultyStorage, LoopClock
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 FORMATS = ["raw/lpcm16", "raw/lpcm16_24"]
 

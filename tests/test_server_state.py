@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from opusagent.agents import load_agent
 from opusagent.models.agent import Agent
 from opusagent.sonic.peer_brain import PeerContext, Reply, ToolAsk
-from tests.bridges.rig import Brain, pass_time
+from tests.bridges.rig import Brain
 from tests.test_server_resume import House, Phone, Process
+from tests.waiting import eventually, pass_time
 
 MODULE = '''
 from opusagent.tools import ToolContext, ToolRegistry
@@ -55,12 +55,6 @@ def agent_of(folder: Path) -> Agent:
     return load_agent(file)
 
 
-async def eventually(look: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10.0):
-        while not look():
-            await pass_time(0.02)
-
-
 def test_what_tools_and_the_model_keep_they_both_know_in_the_next_process_too(
     tmp_path: Path,
 ) -> None:
@@ -72,7 +66,7 @@ def test_what_tools_and_the_model_keep_they_both_know_in_the_next_process_too(
         key = {"id": "2", "type": "event", "name": "DTMF", "value": "1"}
         await phone.say("activities", activities=[key])
         peer = process.services.peers[-1]
-        await eventually(lambda: len(peer.record.tool_results) == n)
+        assert await eventually(lambda: len(peer.record.tool_results) == n)
         return [one.value.result for one in peer.record.tool_results]
 
     async def main(house: House) -> None:

@@ -28,7 +28,8 @@ from opusagent.simulators.numbered import NumberedAudio
 from opusagent.simulators.sonic_service import NovaService, ServicePlan
 from opusagent.simulators.wire import WireServer
 from opusagent.transports.websocket import connect
-from tests.end_to_end.rig import KEYS, PLAN, QUICK, NumberBrain, ToldEars, eventually, say
+from tests.end_to_end.rig import KEYS, PLAN, QUICK, NumberBrain, ToldEars, say
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

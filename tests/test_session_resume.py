@@ -27,9 +27,9 @@ from opusagent.session_storage import SessionStorage
 from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.session_storage.redis_storage import RedisSessionStorage
 from opusagent.transcript_manager import TranscriptManager
-from tests.bridges.rig import pass_time
 from tests.session_storage import valkey
 from tests.test_server_resume import ANN, House, in_a_house
+from tests.waiting import pass_time
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

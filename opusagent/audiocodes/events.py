@@ -13,6 +13,7 @@ __all__ = [
     "ActivityReceived",
     "CallStarted",
     "CallerAudio",
+    "CallerDid",
     "CallerEvent",
     "CallerHungUp",
     "ConnectionValidated",
@@ -132,20 +133,25 @@ class ActivityReceived:
     parameters: Mapping[str, JsonValue]
 
 
+type CallerDid = (
+    CallerAudio
+    | UserStreamOpened
+    | UserStreamClosed
+    | DtmfPressed
+    | NoUserInput
+    | TransferStatus
+    | ActivityReceived
+)
+"""What belongs to the conversation itself."""
+
 type CallerEvent = (
     SessionRequested
     | ResumeRequested
     | ConnectionValidated
     | CallStarted
-    | UserStreamOpened
-    | UserStreamClosed
-    | CallerAudio
-    | DtmfPressed
-    | NoUserInput
     | PlayFinished
-    | TransferStatus
     | CallerHungUp
     | HangupHint
-    | ActivityReceived
+    | CallerDid
     | UnknownMessage
 )

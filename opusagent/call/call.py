@@ -36,11 +36,11 @@ from opusagent.call.events import (
 )
 from opusagent.call.legs import LegRole
 from opusagent.call.line import Line, Timer
-from opusagent.call.model_side import GaveUp
 from opusagent.call.notes import note_of
 from opusagent.call.opening import Opening
 from opusagent.call.phase import Phase
 from opusagent.call.plan import Ambient, CallPlan
+from opusagent.call.recovery import GaveUp
 from opusagent.call.timers import earliest
 from opusagent.errors import LocalProtocolError, RemoteProtocolError
 from opusagent.models.session_state import SessionState

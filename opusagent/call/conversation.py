@@ -34,17 +34,7 @@ from opusagent.sonic import reader as sonic
 from opusagent.sonic.failures import Failure
 from opusagent.sonic.reader import Stage, StopReason
 
-__all__ = ["CallerDid", "Conversation"]
-
-type CallerDid = (
-    phone_events.CallerAudio
-    | phone_events.UserStreamOpened
-    | phone_events.UserStreamClosed
-    | phone_events.DtmfPressed
-    | phone_events.NoUserInput
-    | phone_events.TransferStatus
-    | phone_events.ActivityReceived
-)
+__all__ = ["Conversation"]
 
 
 class Conversation:
@@ -237,7 +227,7 @@ class Conversation:
 
     # The caller
 
-    def caller_event(self, event: CallerDid, now: float) -> None:
+    def caller_event(self, event: phone_events.CallerDid, now: float) -> None:
         """Something came from the caller herself."""
         match event:
             case phone_events.CallerAudio(pcm=pcm):

@@ -7,9 +7,9 @@ from opusagent.call.conversation import Conversation
 from opusagent.call.events import CloseReason, EndedBy, HangUpSocket
 from opusagent.call.farewell import Farewell
 from opusagent.call.line import Line, Timer
-from opusagent.call.model_side import GaveUp
 from opusagent.call.phase import Phase
 from opusagent.call.plan import Recording
+from opusagent.call.recovery import GaveUp
 from opusagent.call.telephone import TRANSFER_S, transfer_params
 
 __all__ = ["Departure"]

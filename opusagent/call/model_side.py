@@ -8,7 +8,7 @@ uninterrupted step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -19,7 +19,7 @@ from opusagent.call.events import CloseReason, Effect, Report, StreamId, StreamL
 from opusagent.call.handover import Handover
 from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
-from opusagent.call.recovery import HEAD_TIMEOUT_S, Recovery
+from opusagent.call.recovery import HEAD_TIMEOUT_S, GaveUp, Recovery
 from opusagent.call.stream_reports import lost_report, switch_report
 from opusagent.call.timers import earliest, ms
 from opusagent.call.uplink import Uplink
@@ -29,14 +29,7 @@ from opusagent.models.session_state import Turn
 from opusagent.sonic.failures import Failure, Remedy, classify
 from opusagent.sonic.stream import SonicConfig
 
-__all__ = ["GaveUp", "ModelSide"]
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """No stream can be had. `failure` is the last thing that went wrong."""
-
-    failure: Failure
+__all__ = ["ModelSide"]
 
 
 class ModelSide:

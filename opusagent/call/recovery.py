@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from opusagent.sonic.failures import Failure, Remedy
 
-__all__ = ["COMFORT_AFTER_S", "GIVE_UP_AFTER_S", "HEAD_TIMEOUT_S", "Recovery"]
+__all__ = ["COMFORT_AFTER_S", "GIVE_UP_AFTER_S", "HEAD_TIMEOUT_S", "GaveUp", "Recovery"]
 
 COMFORT_AFTER_S = 2.0
 """Without a stream for this long, the caller hears a soft sign of life."""
@@ -35,6 +36,13 @@ MAX_REFUSALS = 2
 
 _QUICK_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 _SLOW_S = (1.0, 2.0, 4.0, 8.0)  # throttling: jittered, as the service asks for
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """No stream can be had. `failure` is the last thing that went wrong."""
+
+    failure: Failure
 
 
 class Recovery:

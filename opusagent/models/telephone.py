@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from opusagent.models.texts import Template
+from opusagent.models.texts import FullTemplate, Template
 
 __all__ = [
     "Dtmf",
@@ -143,8 +143,9 @@ class Silence(_Strict):
 
     after_s: Annotated[float, Field(ge=0, le=600)] = 10.0
     """How long nobody may speak; 0: only AudioCodes' `noUserInput` event counts."""
-    prompt: Annotated[Template, Field(min_length=1)] = (
-        "The caller has been silent for a while. Ask in one short sentence whether they are still there."
+    prompt: FullTemplate = (
+        "The caller has been silent for a while. "
+        "Ask in one short sentence whether they are still there."
     )
     """Typed to the model then."""
     prompts: Annotated[int, Field(ge=0, le=20)] = 2

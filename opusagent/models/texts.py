@@ -18,9 +18,9 @@ from datetime import datetime
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
-__all__ = ["MAX_VALUE", "Template", "fill", "needs_start", "time_of_day"]
+__all__ = ["MAX_VALUE", "FullTemplate", "Template", "fill", "needs_start", "time_of_day"]
 
 MAX_VALUE: Final = 500
 """Characters of one value."""
@@ -50,6 +50,8 @@ def _checked(text: str) -> str:
 
 type Template = Annotated[str, AfterValidator(_checked)]
 """A text whose variables are all known ones."""
+type FullTemplate = Annotated[str, Field(min_length=1), AfterValidator(_checked)]
+"""The same, and not empty: a bound put on `Template` from outside would speak of items."""
 
 
 def needs_start(text: str) -> bool:

@@ -137,7 +137,7 @@ class Recordings:
                     recording, at_s, item, n_bytes = self._waiting.popleft()
                     self._write(recording, at_s, item)
                     self._done_bytes += n_bytes
-                time.sleep(0)  # the event loop may want the interpreter
+                time.sleep(0)  # no pause: it lets go of the interpreter, for the event loop
         for recording in self._open:
             recording.give_up()
 

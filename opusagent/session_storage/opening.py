@@ -64,7 +64,7 @@ def open_storage(settings: StorageSettings, *, clock: Clock | None = None) -> Se
             clock=clock,
         )
     if settings.session_store_dir is not None:
-        from opusagent.session_storage.file_storage import FileSessionStorage  # noqa: PLC0415
+        from opusagent.session_storage.file_storage import FileSessionStorage  # noqa: PLC0415 - needed here only
 
         return FileSessionStorage(
             settings.session_store_dir,

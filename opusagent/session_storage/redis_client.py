@@ -139,7 +139,7 @@ def connect(target: RedisTarget, options: ConnectOptions) -> RedisClient:
             return RedisClient(RedisCluster(startup_nodes=nodes, **common))
         case RedisMode.SENTINEL:
             own = {"socket_timeout", "socket_connect_timeout", "socket_keepalive", "ssl"}
-            sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py annotates it in part
                 target.addresses,
                 sentinel_kwargs={
                     **{

@@ -15,7 +15,7 @@ import ctypes
 import json
 import sys
 
-import espeakng_loader  # type: ignore[import-untyped]
+import espeakng_loader  # type: ignore[import-untyped]  # ships no types
 
 _SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
@@ -38,7 +38,7 @@ def render(text: str, voice: str, words_per_minute: int, pitch: int, pitch_range
 
     def collect(samples: object, n_samples: int, _events: int | None) -> int:
         if samples and n_samples > 0:
-            pcm.extend(ctypes.string_at(samples, 2 * n_samples))  # type: ignore[arg-type]
+            pcm.extend(ctypes.string_at(samples, 2 * n_samples))  # type: ignore[arg-type]  # a pointer, as ctypes gives it
         return 0
 
     callback = _CALLBACK(collect)  # kept in a local: eSpeak holds no reference to it

@@ -80,7 +80,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             self._in_threads -= thread
 
     @override
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(  # type: ignore[override]  # typeshed ties `args` to `func`
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         future = super().run_in_executor(executor, func, *args)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from typing import Final, override
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, override
 
 from opusagent.sonic.peer import SonicPeer
 from opusagent.sonic.peer_brain import Brain, Ears
@@ -14,7 +14,10 @@ from opusagent.sonic.peer_record import StreamRecord
 from opusagent.sonic.profiles import Timing
 from opusagent.transports.memory import MemoryConnector, MemorySonic, ServiceEnd
 
-__all__ = ["PlayService"]
+__all__ = ["PlayService", "serve_stream"]
+
+type Spawn = Callable[[Coroutine[Any, Any, bytes | None]], asyncio.Task[bytes | None]]
+"""`create_task` of a loop or of a group."""
 
 HEAD_S: Final = 0.1
 """How long a response head takes."""
@@ -54,7 +57,8 @@ class PlayService(MemoryConnector):
         )
         self._peers.append(peer)
         loop.call_later(HEAD_S, self.streams[-1].accept)
-        self._tasks.create_task(_serve(self.streams[-1], peer, self._tasks))
+        serving = serve_stream(self.streams[-1], peer, self._tasks.create_task)
+        self._tasks.create_task(serving)
         return transport
 
     @property
@@ -71,10 +75,16 @@ class PlayService(MemoryConnector):
                 self.streams[-1].fail(*peer.failure)
 
 
-async def _serve(end: ServiceEnd, peer: SonicPeer, tasks: asyncio.TaskGroup) -> None:
-    """Be the service of one stream until it is over."""
+async def serve_stream(end: ServiceEnd, peer: SonicPeer, spawn: Spawn) -> None:
+    """Be the service of one stream until it is over.
+
+    Args:
+        end: Where the bytes are.
+        peer: Knows what to answer.
+        spawn: Makes the task that waits for them.
+    """
     loop = asyncio.get_running_loop()
-    incoming = tasks.create_task(end.receive())
+    incoming = spawn(end.receive())
     try:
         while not peer.over and not end.is_closed:
             due = peer.next_timer()
@@ -86,7 +96,7 @@ async def _serve(end: ServiceEnd, peer: SonicPeer, tasks: asyncio.TaskGroup) -> 
                 peer.end_input(loop.time())
             else:
                 peer.receive(payload, loop.time())
-                incoming = tasks.create_task(end.receive())
+                incoming = spawn(end.receive())
             for payload in peer.events_to_send():
                 end.send(payload)
         if peer.failure is None:

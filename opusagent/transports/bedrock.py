@@ -133,7 +133,7 @@ class BedrockConnector:
         """
         try:
             await self._base_config()
-        except Exception as error:
+        except Exception as error:  # the SDK fails as its parts do, over a user's file too
             raise ConfigError(
                 f"AWS configuration (AWS_PROFILE, AWS_CONFIG_FILE, AWS_MAX_ATTEMPTS): {error}"
             ) from error

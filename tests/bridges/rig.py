@@ -18,15 +18,16 @@ from opusagent.errors import TransportError
 from opusagent.models.session_state import SessionState
 from opusagent.sonic.peer import SonicPeer
 from opusagent.sonic.peer_brain import Heard, PeerContext, Reply, ToolAnswer, ToolAsk
+from opusagent.testing.service import serve_stream
 from opusagent.transports import CallerTransport
 from opusagent.transports.memory import (
     MemoryCaller,
     MemoryConnector,
     MemorySonic,
-    ServiceEnd,
     caller_pair,
 )
 from tests.call.driver import FRAME_S, PLAN, bot_pcm, caller_frame, counted
+from tests.waiting import pass_time
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,14 +40,6 @@ class _Once:
 def one_turn_of_the_loop() -> _Once:
     """Let everything that is ready run once."""
     return _Once()
-
-
-async def pass_time(seconds: float) -> None:
-    """Let virtual time pass."""
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-    loop.call_later(seconds, woken.set_result, None)
-    await woken
 
 
 class Ears:
@@ -69,32 +62,6 @@ class Brain:
 
     def speak(self, sentence: str, rate_hz: int) -> bytes:
         return bot_pcm(len(sentence), 0.1 * len(sentence.split()))
-
-
-async def serve(end: ServiceEnd, peer: SonicPeer) -> None:
-    """Be the service of one stream until it is over."""
-    loop = asyncio.get_running_loop()
-    incoming = loop.create_task(end.receive())
-    try:
-        while not peer.over and not end.is_closed:
-            due = peer.next_timer()
-            timeout = None if due is None else max(due - loop.time(), 0.0)
-            await asyncio.wait((incoming,), timeout=timeout)
-            if not incoming.done():
-                peer.handle_timer(max(loop.time(), due or 0.0))
-            elif (payload := incoming.result()) is None:
-                peer.end_input(loop.time())
-            else:
-                peer.receive(payload, loop.time())
-                incoming = loop.create_task(end.receive())
-            for payload in peer.events_to_send():
-                end.send(payload)
-        if peer.failure is None:
-            end.end()
-        else:
-            end.fail(*peer.failure)
-    finally:
-        incoming.cancel()
 
 
 class Services(MemoryConnector):
@@ -131,7 +98,7 @@ class Services(MemoryConnector):
         self.peers.append(peer)
         if self._head_after_s is not None:
             loop.call_later(self._head_after_s, end.accept)
-        self.tasks.append(loop.create_task(serve(end, peer)))
+        self.tasks.append(loop.create_task(serve_stream(end, peer, loop.create_task)))
         return transport
 
     async def all_over(self) -> None:

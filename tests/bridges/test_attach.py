@@ -10,9 +10,10 @@ import pytest
 from opusagent.audiocodes.peer_events import Accepted, PlayChunk, PlayStarted
 from opusagent.call.events import Drain, EndedBy, HangUp, Report
 from opusagent.errors import LocalProtocolError
-from tests.bridges.rig import Line, Services, new_line, one_turn_of_the_loop, pass_time
+from tests.bridges.rig import Line, Services, new_line, one_turn_of_the_loop
 from tests.call.driver import PLAN, frame_numbers
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 PATIENT = replace(PLAN, resume_grace_s=60.0)
 

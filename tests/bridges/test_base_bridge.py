@@ -32,17 +32,10 @@ from opusagent.call.plan import CallPlan
 from opusagent.errors import ToolError, TransportError
 from opusagent.models.session_state import SessionStatus
 from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
-from tests.bridges.rig import (
-    Brain,
-    Line,
-    Services,
-    carried,
-    new_line,
-    one_turn_of_the_loop,
-    pass_time,
-)
+from tests.bridges.rig import Brain, Line, Services, carried, new_line, one_turn_of_the_loop
 from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, bot_pcm, frame_numbers
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 GREETING = replace(PLAN, agent=GREETING_AGENT)
 

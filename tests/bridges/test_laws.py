@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from opusagent.call.events import Drain, HangUp
 from opusagent.errors import OpusAgentError
-from tests.bridges.rig import Line, Services, new_line, pass_time
+from tests.bridges.rig import Line, Services, new_line
 from tests.call.driver import caller_frame
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 phone_steps = st.sampled_from(
     ["start", "listen", "deafen", "loud", "quiet", "key", "end", "abort", "close", "junk", "again"]

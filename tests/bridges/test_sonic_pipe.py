@@ -11,8 +11,9 @@ from opusagent.audio.tail import AudioTail
 from opusagent.bridges.sonic_pipe import SonicPipe
 from opusagent.errors import TransportError
 from opusagent.transports.memory import MemoryConnector, ServiceEnd
-from tests.bridges.rig import one_turn_of_the_loop, pass_time
+from tests.bridges.rig import one_turn_of_the_loop
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 RATE = 32_000
 

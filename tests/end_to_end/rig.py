@@ -32,7 +32,7 @@ from opusagent.config import Settings
 from opusagent.models.agent import Agent
 from opusagent.observability import Metrics, configure_logging
 from opusagent.server import BridgeServer
-from opusagent.simulators.caller import Progress, SimulatedCaller, until
+from opusagent.simulators.caller import Progress, SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord, NumberCheck, check_numbers
 from opusagent.simulators.caller_script import CallerPlan, Say, Step
 from opusagent.simulators.faults import parse_fault
@@ -45,6 +45,7 @@ from opusagent.sonic.profiles import Timing
 from opusagent.transports.bedrock import BedrockConnector, Limits
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.websocket import WebSocketTransport, connect
+from tests.waiting import eventually
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
 TEST_S = 40.0
@@ -116,17 +117,6 @@ class ToldEars:
 def say(seconds: float = 0.2, label: str = "speech", *, over_bot: bool = False) -> Say:
     """The caller makes a sound that counts as speech."""
     return Say(sound=lambda rate_hz: tone(300, seconds, rate_hz), label=label, over_bot=over_bot)
-
-
-async def eventually(look: Callable[[], bool], within_s: float = 3.0) -> bool:
-    """Whether `look` comes true in time."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within_s
-    while not look():
-        if loop.time() >= deadline:
-            return False
-        await until(loop.time() + 0.005)
-    return True
 
 
 @dataclass

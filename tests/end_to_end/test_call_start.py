@@ -16,7 +16,8 @@ from opusagent.simulators.caller_record import CallRecord
 from opusagent.simulators.caller_script import HangUp, Pause, SendNumbers, WaitForBot
 from opusagent.transports.credentials import Credentials, Pinned
 from opusagent.transports.websocket import connect
-from tests.end_to_end.rig import PLAN, QUIET, Line, NumberBrain, eventually, run, say
+from tests.end_to_end.rig import PLAN, QUIET, Line, NumberBrain, run, say
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -33,16 +33,8 @@ from opusagent.simulators.caller_script import (
 from opusagent.sonic.peer_brain import PeerContext, Reply, ToolAsk
 from opusagent.sonic.profiles import Timing
 from opusagent.transports.credentials import Credentials, Pinned
-from tests.end_to_end.rig import (
-    PLAN,
-    Line,
-    NumberBrain,
-    ToldEars,
-    ToneBrain,
-    eventually,
-    run,
-    say,
-)
+from tests.end_to_end.rig import PLAN, Line, NumberBrain, ToldEars, ToneBrain, run, say
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,8 @@ from opusagent.simulators.caller_script import Pause, SendNumbers, WaitForBot
 from opusagent.simulators.calling import validate
 from opusagent.transports.reachability import Problem
 from opusagent.transports.websocket import connect
-from tests.end_to_end.rig import Line, eventually, run, say
+from tests.end_to_end.rig import Line, run, say
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,10 @@ from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
 from opusagent.bridges.planning import make_plan
 from opusagent.call.events import CallOutcome, EndedBy, HangUp, Report
 from opusagent.models.agent import Agent, Greeting
-from opusagent.simulators.caller import until
 from opusagent.transports import CallerTransport
 from opusagent.transports.websocket import WebSocketServer
-from tests.end_to_end.rig import Line, ToneBrain, eventually, run
+from tests.end_to_end.rig import Line, ToneBrain, run
+from tests.waiting import eventually, pass_time
 
 pytestmark = pytest.mark.integration
 
@@ -121,10 +121,6 @@ async def called(line: Line) -> AsyncIterator[Hanging]:
                 await ended
     finally:
         await server.stop()
-
-
-async def pass_time(seconds: float) -> None:
-    await until(asyncio.get_running_loop().time() + seconds)
 
 
 def goodbye() -> ToneBrain:

@@ -17,8 +17,9 @@ import pytest
 
 from opusagent.hooks import verify
 from opusagent.simulators.caller_script import Pause, WaitForBot
-from tests.end_to_end.rig import eventually, say
+from tests.end_to_end.rig import say
 from tests.test_serving import ended, run, served
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

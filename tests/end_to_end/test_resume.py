@@ -52,10 +52,10 @@ from tests.end_to_end.rig import (
     NumberBrain,
     ToldEars,
     ToneBrain,
-    eventually,
     run,
     say,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -15,8 +15,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as ws_connect
 
 from opusagent.models.agent import Agent, Greeting
-from opusagent.simulators.caller import until
-from tests.end_to_end.rig import Line, ToneBrain, eventually, run
+from tests.end_to_end.rig import Line, ToneBrain, run
+from tests.waiting import eventually, pass_time
 
 pytestmark = pytest.mark.integration
 
@@ -30,10 +30,6 @@ def of_call(**message: Any) -> str:
 
 def event(name: str, **fields: Any) -> str:
     return of_call(type="activities", activities=[{"type": "event", "name": name, **fields}])
-
-
-async def pass_time(seconds: float) -> None:
-    await until(asyncio.get_running_loop().time() + seconds)
 
 
 @asynccontextmanager

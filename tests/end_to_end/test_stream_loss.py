@@ -17,15 +17,8 @@ from opusagent.simulators.caller_script import (
 )
 from opusagent.sonic.profiles import Timing
 from opusagent.transports.bedrock import Limits
-from tests.end_to_end.rig import (
-    QUIET,
-    Line,
-    ToldEars,
-    ToneBrain,
-    eventually,
-    run,
-    say,
-)
+from tests.end_to_end.rig import QUIET, Line, ToldEars, ToneBrain, run, say
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -9,10 +9,11 @@ import pytest
 from opusagent.agents import load_agent
 from opusagent.simulators.caller_script import Pause, WaitForBot
 from opusagent.sonic.peer_brain import ToolAsk
-from tests.end_to_end.rig import Line, ToneBrain, eventually, run, say
+from tests.end_to_end.rig import Line, ToneBrain, run, say
+from tests.waiting import eventually
 
 MODULE = '''
-import time
+import threading
 
 from opusagent.tools import ToolContext, ToolRegistry
 
@@ -30,15 +31,15 @@ def look_up(order_id: str, context: ToolContext) -> dict[str, str]:
 
 
 @registry.tool(timeout_s=0.2)
-def sleeps() -> None:
+def never_returns() -> None:
     """Take too long."""
-    time.sleep(1)
+    threading.Event().wait()
 
 
 @registry.tool()
 async def breaks() -> None:
     """Break."""
-    raise RuntimeError("the caller said 4711")
+    raise RuntimeError("the caller said 471147114711")
 '''
 
 
@@ -57,22 +58,24 @@ def test_tools_are_told_to_the_model_run_and_answered_once_each(tmp_path: Path) 
         assert stream.prompt is not None
         assert stream.prompt.tool_configuration is not None
         told = [tool.tool_spec for tool in stream.prompt.tool_configuration.tools]
-        assert [spec.name for spec in told] == ["look_up", "sleeps", "breaks"]
+        assert [spec.name for spec in told] == ["look_up", "never_returns", "breaks"]
         assert "Its number." in told[0].input_schema.text
         results = {result.value.name: result.value.result for result in stream.tool_results}
         assert len(stream.tool_results) == 4
         assert results["look_up"] == {"order": "A1", "call": "c-1", "agent": "default"}
-        assert results["sleeps"] == {"error": "sleeps did not answer within 0.2 seconds"}
+        assert results["never_returns"] == {
+            "error": "never_returns did not answer within 0.2 seconds"
+        }
         assert results["breaks"] == {"error": "breaks failed"}
         assert "no tool named other" in str(results["other"]["error"])
         assert [failed["tool"] for failed in line.logged("tool failed")] == ["breaks"]
-        assert "4711" not in line.log.getvalue()
+        assert "471147114711" not in line.log.getvalue()
         counts = line.metrics.snapshot()["tool_seconds_count"]
         assert counts == {"done": 1, "late": 1, "failed": 1}
 
     tools = (
         ToolAsk("look_up", {"order_id": "A1"}),
-        ToolAsk("sleeps", {}),
+        ToolAsk("never_returns", {}),
         ToolAsk("breaks", {}),
         ToolAsk("other", {}),
     )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from opusagent.hooks.events import Event, TurnSpoken
 from opusagent.hooks.lanes import Outcome
-from tests.bridges.rig import pass_time
 from tests.call.driver import EPOCH
+from tests.waiting import pass_time
 
 
 def turn(number: int, conversation_id: str = "c", text: str = "x") -> TurnSpoken:

@@ -29,7 +29,7 @@ def deliver(function: Callable[[Event], Any]) -> tuple[Outcome, str]:
         workshop = Workshop()
         try:
             sink = FunctionSink("mine:on_event", function, workshop)
-            return await sink.deliver(turn(1, text="4711"), asyncio.Event())
+            return await sink.deliver(turn(1, text="471147114711"), asyncio.Event())
         finally:
             workshop.stop()
 
@@ -50,7 +50,7 @@ def test_a_plain_function_and_an_async_one_run_apart_from_the_loop() -> None:
 
     assert deliver(plain) == ("delivered", "")
     assert deliver(later) == ("delivered", "")
-    assert got == [(turn(1, text="4711"), False)] * 2
+    assert got == [(turn(1, text="471147114711"), False)] * 2
 
 
 def test_one_that_fails_is_logged_without_what_was_said() -> None:
@@ -61,7 +61,7 @@ def test_one_that_fails_is_logged_without_what_was_said() -> None:
     assert outcome == "failed"
     assert "RuntimeError" in log
     assert "test_functions.py" in log
-    assert "4711" not in log
+    assert "471147114711" not in log
 
 
 def test_a_function_is_found_in_a_module_or_beside_nothing_in_a_file(tmp_path: Path) -> None:

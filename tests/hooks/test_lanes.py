@@ -9,9 +9,9 @@ import pytest
 
 from opusagent.hooks.lanes import AT_ONCE, Lanes
 from opusagent.observability import Metrics
-from tests.bridges.rig import pass_time
 from tests.hooks.rig import Receiver, ids, turn
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 
 class Queue:

@@ -14,10 +14,10 @@ from opusagent.hooks.signing import verify
 from opusagent.hooks.webhook import WebhookSink
 from opusagent.observability import Metrics
 from opusagent.setting_types import signing_key
-from tests.bridges.rig import pass_time
 from tests.hooks.rig import turn
 from tests.services.faulty import LoopClock
 from tests.virtual_time import run
+from tests.waiting import pass_time
 
 SECRET = "sixteen letters!"
 

@@ -30,8 +30,9 @@ from opusagent.sonic.reader import BotAudio, SonicEvent, TextHeard
 from opusagent.sonic.stream import SonicConfig, SonicStream
 from opusagent.transports.bedrock import BedrockConnector, BedrockTransport, Limits
 from opusagent.transports.credentials import Credentials
-from tests.end_to_end.rig import KEYS, QUICK, ToldEars, ToneBrain, eventually
+from tests.end_to_end.rig import KEYS, QUICK, ToldEars, ToneBrain
 from tests.transports.rig import run_clean
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -43,14 +43,14 @@ def find_order(number: str, context: ToolContext) -> dict[str, object]:
 @registry.tool()
 async def think(seconds: float) -> dict[str, str]:
     """Take long."""
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(seconds)  # as tools do; a play has a clock of its own
     return {"thought": "much"}
 
 
 @registry.tool()
 def works_a_little() -> dict[str, str]:
     """Take a moment of real time."""
-    time.sleep(0.05)
+    time.sleep(0.05)  # what a play must not count, so nothing but real time will do
     return {"done": "yes"}
 '''
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,20 +56,3 @@ def of_call(
 
 def asks(name: str, arguments: str = "{}", tool_use_id: str = "u1") -> ToolCall:
     return ToolCall(StreamId(1), tool_use_id, name, arguments)
-
-
-async def pass_time(seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-    loop.call_later(seconds, woken.set_result, None)
-    await woken
-
-
-async def eventually(look: Callable[[], object], within_s: float = 5.0) -> bool:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within_s
-    while not look():
-        if loop.time() >= deadline:
-            return False
-        await pass_time(0.005)
-    return True

@@ -18,8 +18,9 @@ from opusagent.models.agent import HttpTool
 from opusagent.tools.http_client import FIRST_PAUSE_S, HttpClient
 from opusagent.tools.http_tools import http_tool
 from tests import virtual_time
-from tests.tools.rig import Counts, asks, of_call, pass_time
+from tests.tools.rig import Counts, asks, of_call
 from tests.tools.test_arguments import JSON
+from tests.waiting import pass_time
 
 ORDER = {
     "type": "http",

@@ -25,7 +25,8 @@ from opusagent.tools.mcp_tools import (
 )
 from tests import virtual_time
 from tests.tools.mcp_server import server as tiny
-from tests.tools.rig import asks, eventually, of_call, pass_time
+from tests.tools.rig import asks, of_call
+from tests.waiting import eventually, pass_time
 
 SERVER = Path(__file__).parent / "mcp_server.py"
 ALL = ["add", "environment", "fails", "hangs", "dies", "long"]

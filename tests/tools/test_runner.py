@@ -15,8 +15,9 @@ from opusagent.observability import configure_logging
 from opusagent.tools import ToolContext, ToolRegistry
 from opusagent.tools.tool import MAX_STATE_BYTES, CallState
 from tests import virtual_time
-from tests.tools.rig import Counts, asks, of_call, pass_time
+from tests.tools.rig import Counts, asks, of_call
 from tests.tools.test_arguments import JSON
+from tests.waiting import pass_time
 
 registry = ToolRegistry()
 
@@ -37,7 +38,7 @@ async def for_ever() -> None:
 @registry.tool()
 def raises() -> None:
     """Fail."""
-    raise LookupError("the caller said 4711")
+    raise LookupError("the caller said 471147114711")
 
 
 @registry.tool()
@@ -163,6 +164,7 @@ def test_no_arguments_make_anything_but_an_object_come_out(name: str, arguments:
     assert isinstance(result_of(name, arguments), dict)
 
 
+@pytest.mark.usefixtures("logging_as_it_was")
 def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said() -> None:
     for private in (False, True):
         log = io.StringIO()
@@ -172,7 +174,7 @@ def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said()
         assert line["event"] == "tool failed"
         assert line["tool"] == "raises"
         assert line["at"].startswith(__file__)
-        assert ("4711" in log.getvalue()) == private
+        assert ("471147114711" in log.getvalue()) == private
 
 
 # State

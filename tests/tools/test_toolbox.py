@@ -15,7 +15,8 @@ from opusagent.errors import ConfigError
 from opusagent.models.agent import AgentTool
 from opusagent.tools.toolbox import Toolbox, check_tools
 from tests import virtual_time
-from tests.tools.rig import Here, asks, eventually
+from tests.tools.rig import Here, asks
+from tests.waiting import eventually
 
 DECLARED: TypeAdapter[list[AgentTool]] = TypeAdapter(list[AgentTool])
 SERVER = Path(__file__).parent / "mcp_server.py"

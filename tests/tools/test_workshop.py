@@ -15,7 +15,8 @@ import pytest
 from opusagent.errors import ToolError
 from opusagent.tools import ToolRegistry
 from opusagent.tools.workshop import STUCK_S, SWITCH_INTERVAL_S, Workshop
-from tests.tools.rig import Counts, asks, eventually, of_call, pass_time
+from tests.tools.rig import Counts, asks, of_call
+from tests.waiting import eventually, pass_time
 
 registry = ToolRegistry()
 SPIN_S = 1.2
@@ -24,7 +25,7 @@ SPIN_S = 1.2
 @registry.tool(timeout_s=1)
 def sleeps() -> None:
     """Sleep."""
-    time.sleep(SPIN_S)
+    time.sleep(SPIN_S)  # for longer than it may take, and then it is over
 
 
 @registry.tool(timeout_s=1)
@@ -82,6 +83,10 @@ def run(main: Callable[[Workshop], Coroutine[Any, Any, None]], **limits: int) ->
 
     asyncio.run(whole())
     return counts.abandoned
+
+
+async def alive() -> str:
+    return "alive"
 
 
 async def lateness_s(until: asyncio.Event) -> list[float]:
@@ -168,7 +173,7 @@ def test_what_a_function_raises_arrives_and_ends_no_loop() -> None:
                 await shop.plain("x", plain)
             with pytest.raises(error):
                 await shop.coroutine("x", coroutine)
-        assert await shop.coroutine("x", lambda: asyncio.sleep(0, "alive")) == "alive"  # noqa: TID251
+        assert await shop.coroutine("x", alive) == "alive"
 
     run(main)
 
@@ -203,7 +208,7 @@ def test_an_abandoned_thread_keeps_no_slot_and_too_many_of_them_keep_new_ones_ou
         with pytest.raises(ToolError, match="y cannot be run now"):
             await shop.plain("y", int)
         with pytest.raises(ToolError, match="z cannot be run now"):
-            await shop.coroutine("z", lambda: asyncio.sleep(0))  # noqa: TID251
+            await shop.coroutine("z", alive)
         go_on.set()
         assert await eventually(lambda: shop.abandoned == 0)
         assert await shop.plain("y", int) == 0
@@ -212,22 +217,23 @@ def test_an_abandoned_thread_keeps_no_slot_and_too_many_of_them_keep_new_ones_ou
 
 
 def test_no_more_threads_run_at_once_than_are_allowed() -> None:
-    at_once: list[int] = []
-    running = 0
-    lock = threading.Lock()
+    begun: list[threading.Event] = []
 
     def work() -> None:
-        nonlocal running
-        with lock:
-            running += 1
-            at_once.append(running)
-        time.sleep(0.02)
-        with lock:
-            running -= 1
+        go_on = threading.Event()
+        begun.append(go_on)
+        go_on.wait()
+
+    async def have_begun(n: int) -> bool:
+        return await eventually(lambda: len(begun) == n)
 
     async def main(shop: Workshop) -> None:
-        await asyncio.gather(*(shop.plain("x", work) for _ in range(9)))
-        assert max(at_once) == 3
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(9):
+                tasks.create_task(shop.plain("x", work))
+            for ended in range(9):
+                assert await have_begun(min(ended + 3, 9))
+                begun[ended].set()
 
     run(main, max_threads=3)
 
