@@ -12,7 +12,8 @@ from typing import Any, override
 import mcp
 import pytest
 import uvicorn
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.types import BlobResourceContents, EmbeddedResource, TextResourceContents
 
 from opusagent.errors import ConfigError
 from opusagent.models.agent import McpServer
@@ -117,6 +118,28 @@ def test_a_call_is_answered_or_refused_in_words() -> None:
         assert "shortened" in await call(connection, "long")
 
     in_memory(main)
+
+
+def test_what_is_no_text_is_named_and_the_text_of_a_document_is_told() -> None:
+    server = MCPServer("pictures")
+
+    @server.tool()
+    async def draws() -> Image:
+        """Draw."""
+        return Image(data=b"\x89PNG", format="png")
+
+    @server.tool()
+    async def reads() -> list[EmbeddedResource]:
+        """Read."""
+        page = TextResourceContents(uri="file:///hours", text="Open from 9 to 5.")
+        picture = BlobResourceContents(uri="file:///logo", blob="iVBORw==")
+        return [EmbeddedResource(resource=page), EmbeddedResource(resource=picture)]
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "draws") == {"result": "[image]"}
+        assert await call(connection, "reads") == {"result": "Open from 9 to 5.\n[resource]"}
+
+    in_memory(main, server=server)
 
 
 def test_a_tool_that_hangs_is_given_up_and_the_others_go_on() -> None:
