@@ -139,3 +139,9 @@ def test_an_attempt_that_cannot_even_be_made_is_one_that_was_not_taken(error: Ex
     wire = Breaks(200)
     outcome, _ = deliver(wire, turn(1))
     assert (outcome, len(wire.at)) == ("delivered", 2)
+
+
+def test_the_longest_pause_is_a_minute() -> None:
+    wire = Wire(503)
+    assert deliver(wire, turn(1), retry_s=200.0)[0] == "failed"
+    assert wire.at[-3:] == [63.0, 123.0, 183.0]
