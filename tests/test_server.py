@@ -67,11 +67,12 @@ class Exchange:
         self.loop = asyncio.get_running_loop()
         self.rested: list[float] = []
         self.connector = MemoryConnector()
+        self.metrics = Metrics()
         self.server = BridgeServer(
             Settings(**settings),
             AgentDirectory(agents, problems=problems),
             self.connector,
-            Metrics(),
+            self.metrics,
             clock=LoopClock(),
             at_rest=lambda: self.rested.append(self.loop.time()),
         )
@@ -202,6 +203,18 @@ def test_the_calls_under_way_are_listed_with_their_state_and_the_age_of_their_st
         await again.send(end("one"))
         await task
         assert [call["id"] for call in exchange.server.calls()] == ["two"]
+
+    on_an_exchange(main)
+
+
+def test_who_comes_back_where_nothing_is_stored_is_refused_and_counted() -> None:
+    async def main(exchange: Exchange) -> None:
+        caller, _ = await exchange.resume("unknown")
+        assert "conversation not found" in str(await caller.recv())
+        count = exchange.metrics.registry.get_sample_value(
+            "opusagent_session_recoveries_total", {"outcome": "unknown"}
+        )
+        assert count == 1
 
     on_an_exchange(main)
 

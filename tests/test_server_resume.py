@@ -563,6 +563,7 @@ def test_two_tenants_never_see_each_others_conversations() -> None:
             for process in (here, there):
                 phone = await process.resume(tenant="globex")
                 assert phone.refused == "conversation not found"
+                assert process.count("session_recoveries_total", outcome="foreign") == 1
             assert here.server.stats()["calls_active"] == 1
             assert (await house.stored()).owner_epoch == 1  # its owner was not even disturbed
             assert (await there.resume(tenant="acme")).accepted

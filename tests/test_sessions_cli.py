@@ -262,6 +262,14 @@ def test_a_deleted_session_is_gone(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal.sessions("show", "c1").code == 1
 
 
+def test_a_damaged_session_is_deleted_like_any_other(terminal: Terminal, tmp_path: Path) -> None:
+    stored(tmp_path, said())
+    (tmp_path / "store" / "c1.json").write_text("junk")
+    ran = terminal.sessions("delete", "c1")
+    assert (ran.code, ran.out) == (0, "deleted c1 (a call under way stores it again)\n")
+    assert not list((tmp_path / "store").glob("c1*"))
+
+
 def test_an_export_is_the_whole_record(terminal: Terminal, tmp_path: Path) -> None:
     record = said() | {"of_a_later_version": {"kept": True}}
     stored(tmp_path, record)

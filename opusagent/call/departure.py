@@ -92,7 +92,8 @@ class Departure:
     def end_did_not_come(self, now: float) -> None:
         """VoiceAI Connect does not end the session: we do."""
         self._line.last.append(HangUpSocket(1000, "session.end did not come"))
-        self._line.end(self.by, self._failure or self._reason or "", now)
+        # The model's reason is for AudioCodes: it may have the caller's words in it, and this is logged.
+        self._line.end(self.by, self._failure or "session.end did not come", now)
 
     @property
     def by(self) -> EndedBy:

@@ -29,10 +29,11 @@ def said_goodbye(state: SessionState) -> str | None:
     call = state.function_calls[-1] if state.function_calls else None
     if call is None or call.name != TelephoneFunction.HANG_UP or call.status is ToolStatus.FAILED:
         return None
-    since = [
-        item.type for item in state.conversation_history if item.at and item.at > call.started_at
-    ]
-    if "input" in since or (call.result == functions.GOODBYE_TO_COME and "output" not in since):
+    items = state.conversation_history
+    since = [item for item in items if item.at and item.at > call.started_at]
+    if any(item.type == "input" or item.interrupted for item in since):
+        return None  # the caller has more to say
+    if call.result == functions.GOODBYE_TO_COME and not since:
         return None
     try:
         return functions.read(functions.HangUpCall, call.arguments).reason

@@ -6,6 +6,7 @@ tool, in a result, in a sentence.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
@@ -29,13 +30,18 @@ class Secrets:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._patterns: dict[str, re.Pattern[str]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}  # the longest first
+        self._numbers: dict[float, str] = {}  # those that are numbers, and what stands in for them
 
     def learn(self, digits: str) -> None:
         """The caller has entered something secret."""
-        if len(digits) >= MIN_DIGITS:
-            pattern = r"[\s,.-]*".join(map(re.escape, digits))
-            self._patterns[digits] = re.compile(rf"(?<!\d){pattern}(?!\d)")
+        if len(digits) < MIN_DIGITS:
+            return
+        pattern = re.compile(rf"(?<!\d){r'[\s,.-]*'.join(map(re.escape, digits))}(?!\d)")
+        patterns = self._patterns | {digits: pattern}
+        self._patterns = {key: patterns[key] for key in sorted(patterns, key=len, reverse=True)}
+        if len(digits.lstrip("0")) >= MIN_DIGITS and digits.isdecimal():
+            self._numbers[int(digits)] = masked(digits)  # a number has no zeros before it
 
     def hide(self, text: str) -> str:
         """The text with asterisks in place of them, also where they stand apart: `4, 7, 1, 1`."""
@@ -50,13 +56,31 @@ class Secrets:
                 return self.hide(value)
             case dict():
                 return {self.hide(key): self.hide_in(item) for key, item in value.items()}
+            case list() if self._are_spelled_in(value):
+                return ["*" for _ in value]
             case list():
                 return [self.hide_in(item) for item in value]
             case bool() | None:
                 return value
+            case int() | float() if value in self._numbers:
+                return self._numbers[value]
             case int() | float():
                 shown = self.hide(str(value))
                 return value if shown == str(value) else shown
+
+    def _are_spelled_in(self, items: list[JsonValue]) -> bool:
+        """Whether a list has one of them in it, digit by digit."""
+        text = ",".join(map(str, items))
+        return len(text) == 2 * len(items) - 1 and self.hide(text) != text
+
+    def _hide_in_arguments(self, text: str) -> str:
+        """JSON in the same way, and JSON still; what is none, as a text."""
+        try:
+            value = json.loads(text)
+            hidden = self.hide_in(value)
+        except (ValueError, RecursionError):
+            return self.hide(text)
+        return text if hidden == value else json.dumps(hidden, ensure_ascii=False)
 
     def hide_in_turn(self, item: ConversationItem) -> ConversationItem:
         """A turn of the transcript in the same way."""
@@ -68,6 +92,7 @@ class Secrets:
         """A line of the ledger in the same way. It is not run again with what stands in for them."""
         if not self._patterns:
             return call.model_copy()
-        arguments, result = self.hide(call.arguments), self.hide_in(call.result)
+        arguments = self._hide_in_arguments(call.arguments)
+        result = self.hide_in(call.result)
         secret = call.secret or arguments != call.arguments
         return call.model_copy(update={"arguments": arguments, "result": result, "secret": secret})

@@ -146,7 +146,8 @@ class Telephone:
                 return self._say_goodbye(call, now)
             case TelephoneFunction.TRANSFER_CALL:
                 wanted = functions.read(functions.TransferCall, call.arguments)
-                self.transfer(wanted.target, wanted.reason, now, done=self._answer(call))
+                reason = self._keypad.secrets.hide(wanted.reason)
+                self.transfer(wanted.target, reason, now, done=self._answer(call))
                 return None
             case TelephoneFunction.PLAY_URL:
                 self._play(call, now)
@@ -203,6 +204,7 @@ class Telephone:
 
     def _say_goodbye(self, call: ToolCall, now: float) -> Result | None:
         reason = functions.read(functions.HangUpCall, call.arguments).reason
+        reason = self._keypad.secrets.hide(reason)
         said = self._phone.audible(now - SAID_S) or self._busy(now)
 
         def hang_up(at: float) -> None:
@@ -364,7 +366,8 @@ class Telephone:
 
     def _set_state(self, call: ToolCall) -> Result:
         wanted = functions.read(functions.SetState, call.arguments)
-        if self._keypad.secrets.hide_in(wanted.value) != wanted.value:
+        kept: JsonValue = {wanted.key: wanted.value}
+        if self._keypad.secrets.hide_in(kept) != kept:
             raise ToolError("secret digits are not kept")
         if not self._variables.set(wanted.key, wanted.value):
             raise ToolError(f"it does not fit: all values may take {MAX_STATE_BYTES} bytes of JSON")

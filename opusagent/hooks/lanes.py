@@ -6,10 +6,14 @@ import asyncio
 from collections import deque
 from typing import Final, Literal, Protocol
 
+import structlog
+
 from opusagent.hooks.events import Event
 from opusagent.observability import Metrics
 
 __all__ = ["Lanes", "Outcome", "Sink"]
+
+_log = structlog.get_logger("opusagent.hooks")
 
 AT_ONCE: Final = 8
 """Deliveries under way at once to one receiver."""
@@ -104,10 +108,22 @@ class Lanes:
     async def _serve(self, conversation_id: str, lane: deque[Event]) -> None:
         while lane:
             async with self._slots:
-                self._count(await self._sink.deliver(lane[0], self._hurry))
+                self._count(await self._deliver(lane[0]))
             lane.popleft()
             self._changed(-1)
         del self._lanes[conversation_id]
+
+    async def _deliver(self, event: Event) -> Outcome:
+        """Whatever is wrong with a receiver is no trouble for calls, and none for the next event."""
+        try:
+            return await self._sink.deliver(event, self._hurry)
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            kind = type(error).__name__  # its words may have a caller's in them
+            _log.error("event not delivered", to=self._sink.kind, type=event.type, error=kind)
+            return "failed"
 
     def _changed(self, by: int) -> None:
         self._waiting += by

@@ -103,6 +103,8 @@ class WebhookSink:
             return await self._post(body, headers | {"content-type": "application/json"})
         except (OSError, ToolError, http.client.HTTPException):
             return 0
+        except (ValueError, RuntimeError):  # no name that could be looked up; no thread to be had
+            return 0
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -48,6 +48,7 @@ _SLACK: Final = 20
 _LONGEST_NAME: Final = 200
 _SUFFIX: Final = ".json"
 _ASIDE: Final = ".corrupt"
+_NEW: Final = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class FileSessionStorage(SessionStorage):
         return await self._open(await asyncio.to_thread(self._read, conversation_id))
 
     async def delete_session(self, conversation_id: str) -> bool:
-        """Remove a session."""
+        """Remove a session, and what was set aside of it."""
         return await asyncio.to_thread(self._delete, conversation_id)
 
     async def list_active_sessions(self) -> list[str]:
@@ -166,6 +167,7 @@ class FileSessionStorage(SessionStorage):
     async def cleanup_expired_sessions(self, max_age_seconds: int = 3600) -> int:
         """Remove what has been quiet for longer."""
         limit = self._clock.utcnow() - timedelta(seconds=max_age_seconds)
+        await asyncio.to_thread(self._forget_set_aside, limit)
         return await asyncio.to_thread(self._remove_quiet, limit, by_content=True)
 
     async def claim_session(self, conversation_id: str, owner: str) -> dict[str, Any] | None:
@@ -259,8 +261,12 @@ class FileSessionStorage(SessionStorage):
 
     def _delete(self, conversation_id: str) -> bool:
         with self._locked(self._path(conversation_id)) as path:
-            found = self._living(path) is not None
-            path.unlink(missing_ok=True)
+            found = False
+            with contextlib.suppress(SessionUnreadable):  # it has been set aside then
+                found = self._living(path) is not None
+            found |= _beside(path, _ASIDE).exists()
+            for file in (path, _beside(path, _ASIDE), _beside(path, _NEW)):
+                file.unlink(missing_ok=True)
             return found
 
     def _list(self) -> list[str]:
@@ -283,12 +289,13 @@ class FileSessionStorage(SessionStorage):
         return removed
 
     def _forget_set_aside(self, limit: datetime) -> None:
-        """Remove what nobody has looked at for as long as a session is kept: it is personal data, too."""
+        """Remove what nobody looked at, and what a killed process began to write: it is personal data, too."""
         with _mapped():
-            for path in self._dir.glob(f"*{_SUFFIX}{_ASIDE}"):
-                with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < limit.timestamp():
-                        path.unlink()
+            for mark in (_ASIDE, _NEW):
+                for path in self._dir.glob(f"*{_SUFFIX}{mark}"):
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.stat().st_mtime < limit.timestamp():
+                            path.unlink()
 
     def _living(self, path: Path) -> _Record | None:
         record = self._load(path)
@@ -315,14 +322,14 @@ class FileSessionStorage(SessionStorage):
 
     def _set_aside(self, path: Path, why: str) -> None:
         self._corrupt += 1
-        aside = path.with_name(path.name + _ASIDE)
+        aside = _beside(path, _ASIDE)
         path.replace(aside)
         at = self._clock.utcnow().timestamp()
         os.utime(aside, (at, at))
         _log.error("session file set aside", file=path.name, why=why)
 
     def _replace(self, path: Path, record: _Record) -> None:
-        new = path.with_name(f".{path.name}.new")  # nobody else uses it: we hold the lock
+        new = _beside(path, _NEW)  # nobody else uses it: we hold the lock
         with open(new, "wb", opener=_private) as file:
             file.write(record.to_bytes())
         new.replace(path)
@@ -355,6 +362,10 @@ class FileSessionStorage(SessionStorage):
                 yield path
             finally:
                 os.close(lock)  # the lock goes with it
+
+
+def _beside(path: Path, mark: str) -> Path:
+    return path.with_name(path.name + mark)
 
 
 def _private(path: str | Path, flags: int) -> int:

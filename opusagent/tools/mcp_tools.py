@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx2
     import mcp
     from mcp.client import Transport
-    from mcp.types import CallToolResult, RequestParamsMeta
+    from mcp.types import CallToolResult, ContentBlock, RequestParamsMeta
 
 __all__ = [
     "CONNECT_S",
@@ -237,12 +237,18 @@ class _Way:
 
 
 def _result(name: str, result: CallToolResult) -> JsonObject:
-    texts = [getattr(block, "text", f"[{block.type}]") for block in result.content]
+    texts = [_text(block) for block in result.content]
     if result.is_error:
         raise ToolError(" ".join(texts) or f"{name} failed")
     return as_object(
         "\n".join(texts) if result.structured_content is None else result.structured_content
     )
+
+
+def _text(block: ContentBlock) -> str:
+    """What the model can be told of it: a text, also of an embedded document, else what it would be."""
+    text = getattr(getattr(block, "resource", block), "text", None)
+    return text if isinstance(text, str) else f"[{block.type}]"
 
 
 def _kind(error: BaseException) -> str:

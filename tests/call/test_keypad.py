@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from opusagent.call.events import Record, Voice
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec, ToolStatus
-from opusagent.models.telephone import Dtmf, Entry, TelephoneFunction, TelephoneTools
+from opusagent.models.telephone import Dtmf, Entry, Target, TelephoneFunction, TelephoneTools
 from tests.call.driver import LOOKUP, PLAN, CallDriver, stops
 from tests.call.test_telephone import activities, ask, result
 
@@ -282,7 +282,7 @@ def test_secret_digits_that_the_model_gives_to_a_tool_are_kept_nowhere() -> None
     call.breaks()
     call.advance(1.0)
     entry = call.saves[-1].function_calls[-1]
-    assert json.loads(entry.arguments.replace("****}", '"****"}')) == {"pin": "****", "n": "****"}
+    assert json.loads(entry.arguments) == {"pin": "****", "n": "****"}
     assert entry.result == {"tried": ["****", "****!"], "left": 2}
     assert call.saves[-1].conversation_history[-1].text == "I have tried ****, and ****."
     for shown in (SECRET, "4 7 1 1"):
@@ -311,9 +311,31 @@ def test_the_model_cannot_keep_secret_digits() -> None:
     press(call, SECRET)
     ask(call, "set_state", {"key": "pin", "value": [SECRET]}, "t-2")
     assert result(call, "t-2") == {"error": "secret digits are not kept"}
+    ask(call, "set_state", {"key": f"pin {SECRET}", "value": True}, "t-4")
+    assert result(call, "t-4") == {"error": "secret digits are not kept"}
     ask(call, "set_state", {"key": "year", "value": "24711"}, "t-3")
     assert result(call, "t-3") == {"status": "kept"}
     assert call.saves[-1].variables == {"year": "24711"}
+
+
+@pytest.mark.parametrize("function", ["hang_up", "transfer_call"])
+def test_secret_digits_are_no_reason_that_travels_through_the_network(function: str) -> None:
+    section = TelephoneTools(
+        type="telephone",
+        functions=(TelephoneFunction.COLLECT_DIGITS, TelephoneFunction(function)),
+        targets={"desk": Target(to="tel:+15551234")} if function == "transfer_call" else {},
+    )
+    call = CallDriver(plan=replace(PLAN, agent=Agent(system_prompt="x", tools=(section,))))
+    call.answer()
+    call.quiet(0.1)
+    collect(call, count=4, sensitive=True)
+    press(call, SECRET)
+    target = {"target": "desk"} if function == "transfer_call" else {}
+    ask(call, function, {"reason": f"her PIN is {SECRET}", **target}, "t-2")
+    call.advance(8.0)
+    sent = json.dumps(activities(call))
+    assert "her PIN is ****" in sent
+    assert SECRET not in sent
 
 
 # Recordings

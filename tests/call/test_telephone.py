@@ -282,6 +282,15 @@ def test_a_model_that_hangs_up_without_a_goodbye_is_asked_for_one(call: CallDriv
     assert call.hung_up == ""
 
 
+def test_why_the_model_hangs_up_is_not_told_to_the_log(call: CallDriver) -> None:
+    call.says("Goodbye!", 1, 1.0, StopReason.PARTIAL_TURN)
+    ask(call, "hang_up", {"reason": "Ann has paid"})
+    call.advance(10.0)
+    assert call.hung_up == "Ann has paid"
+    assert call.outcome is not None
+    assert call.outcome.reason == "session.end did not come"
+
+
 def test_a_goodbye_that_never_comes_is_not_waited_for_for_ever(call: CallDriver) -> None:
     ask(call, "hang_up", {"reason": "bye"})
     call.advance(4.9)
@@ -367,6 +376,19 @@ def test_a_caller_who_spoke_after_the_goodbye_keeps_the_call_elsewhere_too(
     other.advance(1.0)
     assert other.hung_up is None
     assert other.live.typed == ["Wait, one more thing."]
+
+
+def test_a_caller_who_cut_the_goodbye_off_keeps_the_call_elsewhere_too(call: CallDriver) -> None:
+    ask(call, "hang_up", {})
+    call.says("Goodbye and thank you for calling!", 1, 4.0)
+    call.live.writer.start_audio()
+    call.talk(0.5)
+    call.interrupts()
+    assert call.saves[-1].conversation_history[-1].interrupted
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(1.0)
+    assert other.hung_up is None
 
 
 def test_a_hang_up_is_done_though_the_model_is_lost(call: CallDriver) -> None:

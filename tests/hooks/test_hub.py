@@ -12,7 +12,9 @@ import structlog
 from opusagent.clock import SystemClock
 from opusagent.config import Settings
 from opusagent.errors import ConfigError
+from opusagent.hooks.events import Event
 from opusagent.hooks.hub import Hooks, described, open_hooks
+from opusagent.hooks.lanes import Outcome
 from opusagent.observability import Metrics, configure_logging
 from opusagent.tools.workshop import Workshop
 from tests.hooks.rig import Receiver
@@ -51,6 +53,23 @@ def test_the_end_of_the_process_waits_for_all_receivers_together_not_in_turn() -
             "opusagent_event_deliveries_total", {"to": "function", "outcome": "dropped"}
         )
         assert dropped == 5
+
+    run(main())
+
+
+def test_all_receivers_learn_together_that_the_process_ends() -> None:
+    class Waits(Receiver):
+        async def deliver(self, event: Event, hurry: asyncio.Event) -> Outcome:
+            await hurry.wait()
+            return await super().deliver(event, hurry)
+
+    async def main() -> None:
+        receivers = [Waits(lambda _: 0.6), Waits(lambda _: 0.6)]
+        hooks = Hooks(receivers, Metrics(), max_waiting=10, workshop=Workshop())
+        await hooks.start()
+        hooks.stored(None, state(), "")
+        await hooks.stop(1.0)
+        assert [len(receiver.got) for receiver in receivers] == [1, 1]
 
     run(main())
 

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from opusagent.hooks.lanes import AT_ONCE, Lanes
+from opusagent.hooks.events import Event
+from opusagent.hooks.lanes import AT_ONCE, Lanes, Outcome
 from opusagent.observability import Metrics
 from tests.hooks.rig import Receiver, ids, turn
 from tests.virtual_time import run
@@ -117,3 +118,25 @@ def test_at_the_end_what_waits_is_delivered_while_there_is_time(
         assert queue.count("dropped") == 4 - delivered
 
     run(main())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no thread"), asyncio.CancelledError()])
+def test_a_receiver_that_breaks_costs_its_event_and_nothing_else(error: BaseException) -> None:
+    class Breaks(Receiver):
+        async def deliver(self, event: Event, hurry: asyncio.Event) -> Outcome:
+            if event.id == "c-0":
+                raise error
+            return await super().deliver(event, hurry)
+
+    queue = Queue(Breaks())
+
+    async def main() -> None:
+        queue.lanes.put(turn(0))
+        queue.lanes.put(turn(1))
+        await pass_time(1)  # the task that begins to deliver is the whole bridge's: it goes on
+        queue.lanes.put(turn(2))
+        await pass_time(1)
+        assert queue.receiver.got == ["c-1", "c-2"]
+        assert (queue.count("failed"), queue.waiting) == (1, 0)
+
+    with_a_queue(queue, main)

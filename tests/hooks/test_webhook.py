@@ -123,3 +123,25 @@ def test_what_was_said_stays_here_unless_it_is_asked_for() -> None:
     wire = Wire(200)
     deliver(wire, turn(1, text="hello"))
     assert json.loads(wire.sent[0][0])["text"] is None
+
+
+@pytest.mark.parametrize(
+    "error", [UnicodeError("label empty or too long"), RuntimeError("can't start new thread")]
+)
+def test_an_attempt_that_cannot_even_be_made_is_one_that_was_not_taken(error: Exception) -> None:
+    class Breaks(Wire):
+        async def __call__(self, body: bytes, headers: Mapping[str, str]) -> int:
+            if not self.at:
+                self.at.append(0.0)
+                raise error
+            return await super().__call__(body, headers)
+
+    wire = Breaks(200)
+    outcome, _ = deliver(wire, turn(1))
+    assert (outcome, len(wire.at)) == ("delivered", 2)
+
+
+def test_the_longest_pause_is_a_minute() -> None:
+    wire = Wire(503)
+    assert deliver(wire, turn(1), retry_s=200.0)[0] == "failed"
+    assert wire.at[-3:] == [63.0, 123.0, 183.0]

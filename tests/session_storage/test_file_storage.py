@@ -324,3 +324,43 @@ def test_a_process_that_is_killed_while_writing_leaves_a_whole_file(tmp_path: Pa
         assert found is not None
         assert found["n"] >= written[-1]
         assert storage.get_stats()["corrupt"] == 0
+
+
+def test_what_was_set_aside_is_removed_with_its_session_and_in_a_clean_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        storage = FileSessionStorage(tmp_path, clock=clock)
+        (tmp_path / "one.json").write_text("junk")
+        assert await storage.delete_session("one")
+        assert files(tmp_path) == []
+        for name in ("two", "three"):
+            (tmp_path / f"{name}.json").write_text("junk")
+            with pytest.raises(SessionUnreadable):
+                await storage.retrieve_session(name)
+        assert await storage.delete_session("two")
+        assert not await storage.delete_session("two")
+        assert files(tmp_path) == ["three.json.corrupt"]
+        clock.advance(60)
+        await storage.cleanup_expired_sessions(61)
+        assert files(tmp_path) == ["three.json.corrupt"]
+        await storage.cleanup_expired_sessions(59)
+        assert files(tmp_path) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_a_killed_process_has_half_written_goes_in_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = FileSessionStorage(tmp_path)
+        await storage.store_session("c", {})
+        await storage.store_session("d", {})
+        for name in ("c", "d"):
+            (tmp_path / f"{name}.json.new").write_text('{"kept_at": "20')
+            os.utime(tmp_path / f"{name}.json.new", (0, 0))
+        assert await storage.delete_session("d")
+        assert files(tmp_path) == ["c.json", "c.json.new"]
+        assert await storage.list_active_sessions() == ["c"]
+        await storage.cleanup_expired_sessions(60)
+        assert files(tmp_path) == ["c.json"]
+
+    asyncio.run(scenario())

@@ -12,15 +12,27 @@ from typing import Any, override
 import mcp
 import pytest
 import uvicorn
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server import Server
+from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.types import (
+    BlobResourceContents,
+    CallToolRequestParams,
+    CallToolResult,
+    EmbeddedResource,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextResourceContents,
+)
 
 from opusagent.errors import ConfigError
 from opusagent.models.agent import McpServer
 from opusagent.tools.mcp_tools import (
+    CONNECT_S,
     FIRST_PAUSE_S,
     IDEMPOTENCY_KEY,
     LIST_EVERY_S,
     LONGEST_PAUSE_S,
+    MAX_PAGES,
     McpConnection,
 )
 from tests import virtual_time
@@ -29,7 +41,7 @@ from tests.tools.rig import asks, of_call
 from tests.waiting import eventually, pass_time
 
 SERVER = Path(__file__).parent / "mcp_server.py"
-ALL = ["add", "environment", "fails", "hangs", "dies", "long"]
+ALL = ["add", "environment", "fails", "hangs", "dies", "long", "mutters"]
 
 
 def names(connection: McpConnection) -> list[str]:
@@ -52,7 +64,7 @@ async def call(connection: McpConnection, name: str, arguments: str = "{}") -> d
 class Line:
     """Connects to a server in memory, unless it is cut."""
 
-    def __init__(self, server: MCPServer) -> None:
+    def __init__(self, server: MCPServer | Server[Any]) -> None:
         self.server = server
         self.is_cut = False
         self.tries: list[float] = []
@@ -67,10 +79,45 @@ class Line:
             yield client
 
 
+class Moody:
+    """A server whose list comes in pages of one tool, as slow or broken as it is told to be.
+
+    Attributes:
+        asked: How often a page was asked for.
+        called: How often a tool was.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self.hangs = False
+        self.breaks = False
+        self.asked = self.called = 0
+        self.server: Server[Any] = Server(
+            "moody", on_list_tools=self._list, on_call_tool=self._call
+        )
+
+    async def _list(
+        self, _context: object, asked: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        self.asked += 1
+        if self.breaks:
+            raise mcp.MCPError(-32603, "out of order")
+        if self.hangs:
+            await asyncio.Event().wait()
+        n = int((asked and asked.cursor) or 0)
+        tool = mcp.Tool(name=self._names[n], input_schema={"type": "object"})
+        more = str(n + 1) if n + 1 < len(self._names) else None
+        return ListToolsResult(tools=[tool], next_cursor=more)
+
+    async def _call(self, _context: object, _asked: CallToolRequestParams) -> CallToolResult:
+        self.called += 1
+        raise mcp.MCPError(-32602, "size: must be a number")
+
+
 def in_memory(
     main: Callable[[McpConnection, Line], Coroutine[Any, Any, None]],
     *,
-    server: MCPServer = tiny,
+    server: MCPServer | Server[Any] = tiny,
     cut: bool = False,
     **more: Any,
 ) -> None:
@@ -120,6 +167,28 @@ def test_a_call_is_answered_or_refused_in_words() -> None:
     in_memory(main)
 
 
+def test_what_is_no_text_is_named_and_the_text_of_a_document_is_told() -> None:
+    server = MCPServer("pictures")
+
+    @server.tool()
+    async def draws() -> Image:
+        """Draw."""
+        return Image(data=b"\x89PNG", format="png")
+
+    @server.tool()
+    async def reads() -> list[EmbeddedResource]:
+        """Read."""
+        page = TextResourceContents(uri="file:///hours", text="Open from 9 to 5.")
+        picture = BlobResourceContents(uri="file:///logo", blob="iVBORw==")
+        return [EmbeddedResource(resource=page), EmbeddedResource(resource=picture)]
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "draws") == {"result": "[image]"}
+        assert await call(connection, "reads") == {"result": "Open from 9 to 5.\n[resource]"}
+
+    in_memory(main, server=server)
+
+
 def test_a_tool_that_hangs_is_given_up_and_the_others_go_on() -> None:
     async def main(connection: McpConnection, _: Line) -> None:
         assert await call(connection, "hangs") == {
@@ -142,6 +211,67 @@ def test_a_server_that_is_away_is_asked_again_and_again_ever_more_seldom() -> No
         assert names(connection) == ALL
 
     in_memory(main, cut=True)
+
+
+def test_a_list_is_read_to_its_end_where_it_has_one() -> None:
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert names(connection) == ["a", "b", "c"]
+
+    async def endless(connection: McpConnection, _: Line) -> None:
+        assert len(connection.tools) == MAX_PAGES
+
+    in_memory(main, server=Moody("a", "b", "c").server)
+    in_memory(endless, server=Moody(*["a"] * 1000).server)
+
+
+def test_a_server_that_does_not_answer_at_the_start_is_not_waited_for() -> None:
+    moody = Moody("a")
+    moody.hangs = True
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert asyncio.get_running_loop().time() == pytest.approx(CONNECT_S)
+        assert (connection.tools, connection.problem) == ((), "TimeoutError")
+        moody.hangs = False
+        await pass_time(FIRST_PAUSE_S + 0.1)
+        assert (names(connection), connection.problem) == (["a"], "")
+
+    in_memory(main, server=moody.server)
+
+
+@pytest.mark.parametrize(("mood", "noticed_s"), [("breaks", 0.0), ("hangs", CONNECT_S)])
+def test_a_server_that_is_lost_is_asked_for_nothing_and_looked_for_at_once(
+    mood: str, noticed_s: float
+) -> None:
+    moody = Moody("a")
+
+    async def main(connection: McpConnection, line: Line) -> None:
+        await pass_time(200)  # the pauses have grown until it was found
+        line.is_cut = False
+        await pass_time(LONGEST_PAUSE_S)
+        assert connection.problem == ""
+        setattr(moody, mood, True)
+        tries = len(line.tries)
+        while not connection.problem:
+            await pass_time(0.1)
+        assert names(connection) == ["a"]  # calls that go on have been told of it
+        assert await call(connection, "a") == {"error": "a is not available now"}
+        assert moody.called == 0
+        setattr(moody, mood, False)
+        await pass_time(FIRST_PAUSE_S)
+        assert (len(line.tries), connection.problem) == (tries + 1, "")
+
+    in_memory(main, server=moody.server, cut=True)
+
+
+def test_a_request_that_the_server_refuses_says_why_and_is_no_doubt_about_the_server() -> None:
+    moody = Moody("a")
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert await call(connection, "a") == {"error": "a: size: must be a number"}
+        await pass_time(1)
+        assert moody.asked == 1
+
+    in_memory(main, server=moody.server)
 
 
 def test_tools_are_listed_anew_from_time_to_time() -> None:
@@ -302,6 +432,15 @@ def test_a_command_is_run_in_its_folder_with_its_environment_and_again_when_it_h
 
     what = declared(folder=str(tmp_path), env={"TOKEN": "${SECRET}"})
     for_real(main, what, {"SECRET": "s3cret", "OTHER": "x"})
+
+
+@pytest.mark.integration
+def test_what_a_server_mutters_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(connection: McpConnection) -> None:
+        assert await call(connection, "mutters", '{"words": "she said 4711"}') == {"result": "so"}
+
+    for_real(main, declared())
+    assert "4711" not in caplog.text
 
 
 @pytest.mark.integration

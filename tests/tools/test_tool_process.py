@@ -16,7 +16,7 @@ import pytest
 from opusagent.errors import ToolError
 from opusagent.tools.host import NICE
 from opusagent.tools.modules import tools_in
-from opusagent.tools.tool import Arguments, CallState, JsonObject, ToolContext, ToolCrashed
+from opusagent.tools.tool import Arguments, CallState, JsonObject, Tool, ToolContext, ToolCrashed
 from opusagent.tools.tool_process import ANSWERS_S, ToolProcess
 from opusagent.tools.workshop import MAX_ABANDONED
 from tests.tools.rig import asks, of_call
@@ -158,6 +158,9 @@ class Tools:
         given: Arguments = dict(arguments)
         return await self.process.run(self.module, tool, given, context)
 
+    def tool(self, name: str) -> Tool:
+        return self.process.tool_of(self.module, tools_in(self.module)[name])
+
     async def pid(self) -> int:
         pid = (await self.run("where"))["pid"]
         assert isinstance(pid, int)
@@ -284,7 +287,7 @@ def test_a_process_that_ends_fails_what_ran_in_it_and_is_replaced(tmp_path: Path
 def test_a_process_that_does_not_react_is_ended_and_replaced(tmp_path: Path) -> None:
     async def main(mine: Tools) -> None:
         pid = await mine.pid()
-        run = of_call([mine.process.tool_of(mine.module, tools_in(mine.module)["holds_the_lock"])])
+        run = of_call([mine.tool("holds_the_lock")])
         result = await run(asks("holds_the_lock"))
         assert "did not answer within 0.3 seconds" in str(result)
         assert await eventually(lambda: not is_there(pid))
@@ -362,6 +365,29 @@ def test_functions_that_never_end_are_ended_with_their_process(tmp_path: Path) -
         assert max(mine.abandoned) == MAX_ABANDONED
         assert mine.abandoned[-1] == 0
         assert await mine.pid() != pid
+
+    carried(tmp_path, main)
+
+
+def test_a_process_that_another_one_took_over_from_ends_with_the_bridge(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        pid = await mine.pid()
+        files = [tmp_path / f"{i}" for i in range(MAX_ABANDONED)]
+        last = tmp_path / "last"
+        async with asyncio.TaskGroup() as tasks:
+            going_on = tasks.create_task(
+                of_call([mine.tool("is_cancelled")])(asks("is_cancelled", f'{{"file": "{last}"}}'))
+            )
+            runs = [tasks.create_task(mine.run("never", file=str(file))) for file in files]
+            assert await eventually(lambda: all(file.exists() for file in (*files, last)))
+            for run in runs:
+                run.cancel()
+            assert await eventually(lambda: MAX_ABANDONED in mine.abandoned)
+            assert await mine.pid() != pid
+            assert is_running(pid)  # it still has something to do
+            await mine.process.stop()
+            assert not is_there(pid)
+            assert "error" in await going_on
 
     carried(tmp_path, main)
 
