@@ -54,13 +54,6 @@ async def long() -> str:
     return "x" * 100_000
 
 
-@server.tool()
-async def mutters(words: str) -> str:
-    """Say something on the wire that is no message."""
-    os.write(1, f"{words}\n".encode())
-    return "so"
-
-
 if __name__ == "__main__":
     sys.stderr.write("starting\n")
     server.run()
