@@ -35,6 +35,7 @@ _log = named_logger("redis_session_storage")
 
 _TROUBLE: Final = (RedisError, RedisClusterException, OSError, *UNDER_REPAIR)
 """`TimeoutError` is an `OSError`."""
+_ASIDE: Final = b"corrupt:"
 PING_EVERY_S: Final = 1.0
 """A quiet subscription is asked for a sign of life this often."""
 _SILENT_PINGS: Final = 3
@@ -171,9 +172,11 @@ class RedisSessionStorage(SessionStorage):
         return await self._read(conversation_id, answer)
 
     async def delete_session(self, conversation_id: str) -> bool:
-        """Remove a session."""
+        """Remove a session, and what was set aside of it."""
+        key = self._key(conversation_id)
         async with self._within(self._timeout_s):
-            return await self._client.remove(self._key(conversation_id))
+            was_there = await self._client.remove(key)
+            return await self._client.remove(_ASIDE + key) or was_there
 
     async def list_active_sessions(self) -> list[str]:
         """The ids of all sessions, by SCAN on every primary server."""
@@ -293,7 +296,7 @@ class RedisSessionStorage(SessionStorage):
     async def _set_aside(self, conversation_id: str, doc: bytes) -> None:
         """Copy a damaged document to where nobody overwrites it, for people to look at."""
         self._corrupt += 1
-        key = b"corrupt:" + self._key(conversation_id)
+        key = _ASIDE + self._key(conversation_id)
         _log.error("session record damaged", key=key.decode(errors="replace"))
         with contextlib.suppress(StorageUnavailable):
             async with self._within(self._timeout_s):

@@ -298,6 +298,9 @@ async def test_a_damaged_record_is_set_aside_counted_and_replaced_by_the_next_wr
             assert storage.get_stats()["corrupt"] == 2
             assert await storage.store_session("c", {"n": 2, "owner_epoch": 5})
             assert await storage.retrieve_session("c") == {"n": 2, "owner_epoch": 5}
+            assert await storage.delete_session("c")
+            assert not client.exists("corrupt:opusagent:session:c")
+            assert not await storage.delete_session("c")
 
 
 @running
