@@ -31,7 +31,7 @@ peak of work, while what malloc had handed out stayed at 18.7 MB.
 """
 
 AGAIN: Final = 3
-"""How often the calls at once are repeated while memory rises."""
+"""How often the calls at once are repeated while memory or threads rise."""
 
 WARM_UPS: Final = 2
 """Measured: anonymous memory is 1 to 3 MB higher after the second 50 calls at once than after the first,
@@ -58,9 +58,9 @@ class Moment:
     tasks: int
 
     def more_than(self, before: Moment) -> list[str]:
-        """What is held that was not held then, memory apart, in words."""
+        """What is held that was not held then, in words; memory and threads level off at a height of their own."""
         found = []
-        for what in ("threads", "files", "tasks"):
+        for what in ("files", "tasks"):
             was, now = getattr(before, what), getattr(self, what)
             if now > was:
                 found.append(f"{self.when}: {what} {was} -> {now}")
@@ -81,6 +81,9 @@ class SoakResult:
         before, *later = self.moments
         for moment in later:
             found += moment.more_than(before)
+        if self.has_more_threads:
+            counts = " -> ".join(str(moment.threads) for moment in self.moments)
+            found.append(f"threads do not level off: {counts}")
         if self.grows:
             grew = " -> ".join(f"{moment.anonymous_mb:.1f}" for moment in self.moments)
             found.append(f"anonymous memory does not level off: {grew} MB")
@@ -91,6 +94,12 @@ class SoakResult:
         """Whether anonymous memory has grown beyond `GROWTH_MB`, and was still doing so at the end."""
         mb = [moment.anonymous_mb for moment in self.moments]
         return mb[-1] - mb[0] > GROWTH_MB and mb[-1] - mb[-2] > LEVEL_MB
+
+    @property
+    def has_more_threads(self) -> bool:
+        """Whether there are more threads than ever before: a pool keeps as many as once worked together."""
+        counts = [moment.threads for moment in self.moments]
+        return counts[-1] > max(counts[:-1], default=counts[-1])
 
     def as_json(self) -> dict[str, Any]:
         """The figures, ready for JSON."""
@@ -129,9 +138,9 @@ async def run_soak(
         after = f"after {at_once} at once"
         result.moments.append(await _settled(running, after, before))
         for number in range(AGAIN):
-            if not result.grows:
+            if not (result.grows or result.has_more_threads):
                 break
-            progress(f"memory is higher than before: {at_once} calls at once again ...")
+            progress(f"there is more than before: {at_once} calls at once again ...")
             await _make_calls(running, result, at_once, call_s, together=True)
             result.moments.append(await _settled(running, f"{after}, again {number + 1}", before))
     return result

@@ -19,7 +19,6 @@ def test_a_process_that_holds_what_it_held_has_no_problem() -> None:
 
 
 def test_each_thing_that_does_not_return_is_named() -> None:
-    assert problems(threads=9) == ["later: threads 8 -> 9"]
     assert problems(files=21) == ["later: files 20 -> 21"]
     assert problems(tasks=7) == ["later: tasks 6 -> 7"]
 
@@ -40,6 +39,19 @@ def test_memory_that_rises_with_every_run_is_a_leak_and_memory_that_levels_off_i
     found = SoakResult(moments=moments).problems()
     shown = " -> ".join(map(str, anonymous_mb))
     assert found == [f"anonymous memory does not level off: {shown} MB"] * is_a_leak
+
+
+@pytest.mark.parametrize(
+    ("threads", "is_a_leak"),
+    [((8, 9), True), ((8, 9, 10), True), ((8, 9, 9), False), ((8, 10, 9), False)],
+)
+def test_threads_that_rise_with_every_run_are_a_leak_and_a_pool_that_has_grown_is_none(
+    threads: tuple[int, ...], *, is_a_leak: bool
+) -> None:
+    moments = [dataclasses.replace(BEFORE, threads=count) for count in threads]
+    shown = " -> ".join(map(str, threads))
+    found = SoakResult(moments=moments).problems()
+    assert found == [f"threads do not level off: {shown}"] * is_a_leak
 
 
 def test_a_call_that_fails_is_a_problem() -> None:
