@@ -17,7 +17,7 @@ def main() -> int:
     if given is None:
         from opusagent.cli import main as other
 
-        return other()
+        return other(sys.argv[1:])
     file, flags = given
     with without("rich"):  # 4 MB: structlog draws tracebacks with it, and a log of JSON holds none
         from opusagent.serving import serve

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -38,9 +37,9 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on the last line.")]
 
 
-def main() -> int:
+def main(given: Sequence[str]) -> int:
     """Run the command line; returns the exit code. Without a verb the bridge is served."""
-    arguments = sys.argv[1:]
+    arguments = list(given)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "serve")
     verb = arguments[0]
@@ -329,79 +328,24 @@ def bench(
     as_json: JsonOption = False,
 ) -> int:
     """Calls per core, added latency both ways, memory per call: both ends in other processes."""
+    from opusagent.bench import commands
     from opusagent.bench.report import host_watched
 
     console = Console(stderr=True, highlight=False)
     with host_watched(console):
         if switches:
-            return _switches(switches_per_case, as_json=as_json, console=console)
-        if resume:
-            return _resume(kills, as_json=as_json, console=console)
-        if soak:
-            return _soak(as_json=as_json, console=console)
-        counts = arguments.call_counts(calls)
-        if frame_ms not in (20, 160):
-            raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
-        if tools:
-            return _tools(max(counts), seconds, frame_ms, as_json=as_json, console=console)
-        return _load(counts, seconds, frame_ms, as_json=as_json, console=console)
-
-
-def _load(
-    counts: Sequence[int], seconds: float, frame_ms: int, *, as_json: bool, console: Console
-) -> int:
-    from opusagent.bench.report import show
-    from opusagent.bench.run import as_rows, run_bench
-
-    figures = run(run_bench(counts, seconds=seconds, frame_ms=frame_ms, progress=console.print))
-    show(figures)
+            measured = commands.switches(switches_per_case, progress=console.print)
+        elif resume:
+            measured = commands.resume(kills, progress=console.print)
+        elif soak:
+            measured = commands.soak(progress=console.print)
+        else:
+            counts = arguments.call_counts(calls)
+            if frame_ms not in (20, 160):
+                raise ConfigError(f"--frame-ms: must be 20 or 160, not {frame_ms}")
+            way = commands.tools if tools else commands.load
+            measured = way(counts, seconds, frame_ms, progress=console.print)
+        done = run(measured)
     if as_json:
-        typer.echo(json.dumps({"load": as_rows(figures)}))
-    return 0
-
-
-def _soak(*, as_json: bool, console: Console) -> int:
-    from opusagent.bench.report import show_soak
-    from opusagent.bench.soak import run_soak
-
-    result = run(run_soak(progress=console.print))
-    show_soak(result)
-    if as_json:
-        typer.echo(json.dumps(result.as_json()))
-    return EXIT_CHECK_FAILED if result.problems() else 0
-
-
-def _switches(per_case: int, *, as_json: bool, console: Console) -> int:
-    from opusagent.bench.switches import report
-    from opusagent.bench.switches.cases import CASES
-    from opusagent.bench.switches.run import run_switches
-
-    cases = run(run_switches(CASES, per_case=per_case, progress=console.print))
-    report.show_switches(cases)
-    if as_json:
-        typer.echo(json.dumps({"switches": report.as_json(cases)}))
-    return 0 if report.all_kept(cases) else EXIT_CHECK_FAILED
-
-
-def _tools(calls: int, seconds: float, frame_ms: int, *, as_json: bool, console: Console) -> int:
-    from opusagent.bench.tools.report import show_tools
-    from opusagent.bench.tools.run import run_tools
-
-    figures = run(
-        run_tools(calls=calls, seconds=seconds, frame_ms=frame_ms, progress=console.print)
-    )
-    kept = show_tools(figures)
-    if as_json:
-        typer.echo(json.dumps({"tools": [row.as_json() for row in figures]}))
-    return 0 if kept else EXIT_CHECK_FAILED
-
-
-def _resume(kills: int, *, as_json: bool, console: Console) -> int:
-    from opusagent.bench.resume.report import show_resume
-    from opusagent.bench.resume.run import run_resume
-
-    found = run(run_resume(n_kills=kills, progress=console.print))
-    kept = show_resume(found)
-    if as_json:
-        typer.echo(json.dumps({"resume": found.as_json()}))
-    return 0 if kept else EXIT_CHECK_FAILED
+        typer.echo(json.dumps(done.figures))
+    return 0 if done.kept else EXIT_CHECK_FAILED

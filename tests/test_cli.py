@@ -56,12 +56,9 @@ def test_the_scenarios_of_the_demo_can_be_listed() -> None:
     assert all(line.endswith(".") for line in lines)  # with a sentence each
 
 
-def run_here(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command that ends at once."""
-    monkeypatch.setattr(sys, "argv", ["run_bridge.py", *arguments])
-    code = main()
+    code = main(arguments)
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 
@@ -120,36 +117,29 @@ NOBODY = "ws://127.0.0.1:1"
 def test_a_mistake_of_use_is_one_line_that_names_it_and_exit_code_2(
     arguments: list[str],
     named: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, out, err = run_here(monkeypatch, capsys, *arguments)
+    code, out, err = run_here(capsys, *arguments)
     assert code == 2
     (line,) = err.splitlines()
     assert named in line
     assert out == ""
 
 
-def test_the_help_that_a_mistake_points_to_is_there(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "(see run_bridge.py --help)" in run_here(monkeypatch, capsys, "sing")[2]
-    assert "(see run_bridge.py nova --help)" in run_here(monkeypatch, capsys, "nova", "--x")[2]
+def test_the_help_that_a_mistake_points_to_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "(see run_bridge.py --help)" in run_here(capsys, "sing")[2]
+    assert "(see run_bridge.py nova --help)" in run_here(capsys, "nova", "--x")[2]
 
 
 @pytest.mark.parametrize("before", [[], ["call"]])
-def test_h_is_help(
-    before: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    short = run_here(monkeypatch, capsys, *before, "-h")
+def test_h_is_help(before: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    short = run_here(capsys, *before, "-h")
     assert short[0] == 0
-    assert short == run_here(monkeypatch, capsys, *before, "--help")
+    assert short == run_here(capsys, *before, "--help")
 
 
-def test_every_fault_is_explained(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, _ = run_here(monkeypatch, capsys, "nova", "--fault", "help")
+def test_every_fault_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_here(capsys, "nova", "--fault", "help")
     assert code == 0
     assert all(f"\n  {name} " in out for name in FAULT_NAMES)
 
@@ -161,7 +151,7 @@ def test_what_the_simulators_need_is_named_where_it_is_missing(
     monkeypatch.delitem(sys.modules, "opusagent.simulators.wire", raising=False)
     monkeypatch.delitem(sys.modules, "opusagent.simulators.h2_connection", raising=False)
     monkeypatch.setitem(sys.modules, "h2.connection", None)
-    code, out, err = run_here(monkeypatch, capsys, "nova")
+    code, out, err = run_here(capsys, "nova")
     assert (code, out) == (2, "")
     assert err == "nova needs h2.connection: pip install 'opusagent[simulate]'\n"
 

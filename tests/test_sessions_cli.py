@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,8 +49,7 @@ class Terminal:
     capsys: pytest.CaptureFixture[str]
 
     def sessions(self, *arguments: str) -> Ran:
-        self.monkeypatch.setattr(sys, "argv", ["run_bridge.py", "sessions", *arguments])
-        code = main()
+        code = main(["sessions", *arguments])
         shown = self.capsys.readouterr()
         return Ran(code, shown.out, shown.err)
 
