@@ -127,6 +127,33 @@ print(before - resident_mb())
     assert float(found.stdout) > 50
 
 
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is mapped")
+def test_what_only_the_start_read_of_program_files_is_let_go_and_comes_back_when_it_is_used() -> (
+    None
+):
+    words = """
+import re
+import ssl
+from pathlib import Path
+from opusagent.footprint import settle
+
+def of_files_mb():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    all_kb, own_kb = (int(re.search(rf"{name}: +([0-9]+)", text)[1]) for name in ("Rss", "Anonymous"))
+    return (all_kb - own_kb) * 1024 / 1e6
+
+before = of_files_mb()
+settle()
+print(before - of_files_mb())
+assert ssl.create_default_context().get_ciphers()
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, check=True
+    )
+    assert float(found.stdout) > 3
+
+
 def test_a_module_can_be_kept_from_those_who_use_what_they_find(package: Path) -> None:
     with without("lazy_fruit"), pytest.raises(ModuleNotFoundError):
         importlib.import_module("lazy_fruit")
