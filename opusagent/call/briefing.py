@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -65,13 +66,34 @@ class Briefing:
             share: How much of the allowed size may be used; 0 for none of it.
         """
         return history.build(
-            self._context(self.owed_turns) if share else (),
+            self.turns if share else (),
             max_bytes=max(int(self._plan.max_history_bytes * share), history.MIN_BYTES),
             max_part_bytes=self._plan.max_part_bytes,
         )
 
+    def news(self, summary: Sequence[Turn]) -> history.History:
+        """The history for a stream whose prompt was given a summary: what has been said since."""
+        old = Counter((turn.role, turn.text) for turn in summary)
+        new = []
+        for turn in self.turns:
+            if old[turn.role, turn.text]:
+                old[turn.role, turn.text] -= 1
+            else:
+                new.append(turn)
+        return history.build(
+            new,
+            max_bytes=SUMMARY_BYTES,
+            max_part_bytes=self._plan.max_part_bytes,
+            opening="[the call goes on]",
+        )
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """The conversation so far, oldest first, without what is owed."""
+        return self._context(self.owed_turns)
+
     def with_summary(self, prompt: str) -> str:
         """The prompt and the newest lines of the conversation, for a service that refuses histories."""
-        past = history.build(self._context(self.owed_turns), max_bytes=SUMMARY_BYTES)
+        past = history.build(self.turns, max_bytes=SUMMARY_BYTES)
         lines = "\n".join(f"{turn.role}: {turn.text}" for turn in past.turns)
         return f"{prompt}\n\nThe conversation so far, shortened:\n{lines}" if lines else prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 
 from opusagent.call.events import (
@@ -16,6 +16,7 @@ from opusagent.call.events import (
     OpenStream,
     StreamId,
 )
+from opusagent.models.session_state import Turn
 from opusagent.sonic.reader import UsageReported
 from opusagent.sonic.stream import SonicConfig, SonicStream
 
@@ -46,7 +47,7 @@ class Leg:
         opened_at: When its response head came; its age counts from there.
         live_at: When it was told the conversation and began to hear the caller.
         expires_at: When the credentials that sign it expire; None if they do not.
-        has_summary: Whether its prompt holds the conversation, for a service that refuses histories.
+        summary: The conversation that its prompt holds, shortened, for a service that refuses histories.
         untold: Whether it has answered something of the caller that it has not told as text yet.
         late_turns: How many texts of hers it may still tell once it is replaced: what its successor was
             given as audio, that one tells.
@@ -61,7 +62,7 @@ class Leg:
     live_at: float | None = None
     expires_at: float | None = None
     had_history: bool = False
-    has_summary: bool = False
+    summary: Sequence[Turn] | None = None
     untold: bool = False
     late_turns: float = 0
     usage: UsageReported | None = None

@@ -315,11 +315,11 @@ class ModelSide:
     # Within
 
     def _open_leg(self, now: float) -> Leg:
-        prompt = self._prompt()
-        if has_summary := self._recovery.history_share == 0.0:
-            prompt = self._briefing.with_summary(prompt)
+        prompt, summary = self._prompt(), None
+        if self._recovery.history_share == 0.0:
+            prompt, summary = self._briefing.with_summary(prompt), self._briefing.turns
         leg = self._legs.open(replace(self._config, system_prompt=prompt), now)
-        leg.has_summary = has_summary
+        leg.summary = summary
         return leg
 
     def _await_head(self, leg: Leg, now: float) -> None:
@@ -331,7 +331,7 @@ class ModelSide:
         leg = self._handover.take_standby()
         if leg is None:
             return None
-        knows_nothing = self._recovery.history_share == 0.0 and not leg.has_summary
+        knows_nothing = self._recovery.history_share == 0.0 and leg.summary is None
         overdue = leg.role is LegRole.OPENING and now >= leg.asked_at + HEAD_TIMEOUT_S
         if not knows_nothing and not overdue:
             return leg
@@ -360,7 +360,11 @@ class ModelSide:
         Returns:
             What there is to be reported of it.
         """
-        past = self._briefing.past(self._recovery.history_share)
+        share, summary = self._recovery.history_share, leg.summary
+        if share == 0.0 and summary is not None and self._recovery.takes_news:
+            past = self._briefing.news(summary)
+        else:
+            past = self._briefing.past(share)
         leg.had_history = bool(past.turns)
         leg.wire.start_audio(past.turns)
         leg.role = LegRole.LIVE

@@ -56,6 +56,8 @@ class Recovery:
         self._random = random
         self.history_share = 1.0
         """How much of the allowed history the next stream gets; 0 puts a short summary in the prompt."""
+        self.takes_news = True
+        """Whether a stream whose prompt holds a summary is given what came after it as a history."""
         self._accepted_share = 1.0  # what the service has not refused in this call
         self._begin()
 
@@ -88,6 +90,7 @@ class Recovery:
             self._early_deaths += 1
             self._killed_by_history += had_history
             if self._killed_by_history >= 2:
+                self.takes_news &= self.history_share > 0
                 self.history_share = 0.0
         if lived_s is not None and lived_s >= CARRIED_S:
             self._quick = 0
@@ -101,6 +104,7 @@ class Recovery:
 
     def _shorten(self, *, had_history: bool) -> None:
         if had_history:
+            self.takes_news &= self.history_share > 0
             self.history_share = 0.5 if self.history_share == 1.0 else 0.0
             self._accepted_share = self.history_share
         else:

@@ -527,6 +527,51 @@ def test_two_streams_that_die_soon_after_their_history_lead_to_a_summary() -> No
     assert "Ann" in call.live.system_prompt
 
 
+def summed_up() -> CallDriver:
+    """The live stream and the standby were given a summary, and then something was said."""
+    policy = replace(POLICY, transition_threshold_s=5.0)
+    call = begun(replace(PLAN, continuation=policy))
+    call.talk(1.0)
+    call.quiet(0.6)
+    call.hears("My name is Ann.")
+    call.says("Hello Ann.", 1, 1.0)
+    for _ in range(3):
+        call.quiet(2.0)
+        call.breaks("modelStreamErrorException")
+        call.quiet(0.3)
+    assert "Ann" in call.live.system_prompt
+    call.quiet(4.0)
+    call.talk(1.2)
+    call.quiet(0.6)
+    call.hears("I live in Rome.")
+    call.says("Rome it is.", 2, 1.0)
+    call.quiet(0.5)
+    assert "Ann" in standby(call).system_prompt
+    assert "Rome it is" not in standby(call).system_prompt
+    return call
+
+
+def test_what_was_said_after_a_summary_is_told_to_the_stream_that_was_given_it() -> None:
+    call = summed_up()
+    call.quiet(2.5)
+    assert len(switched(call)) == 1
+    assert call.live.told == [("USER", "I live in Rome."), ("ASSISTANT", "Rome it is.")]
+
+
+def test_a_service_that_ends_streams_upon_that_too_is_told_nothing_but_summaries() -> None:
+    call = summed_up()
+    call.quiet(2.5)
+    call.breaks("modelStreamErrorException")
+    call.quiet(4.0)
+    call.talk(1.2)
+    call.quiet(0.6)
+    call.hears("And it rains.")
+    call.says("Take a coat.", 3, 1.0)
+    call.quiet(3.0)
+    assert len(switched(call)) == 2
+    assert not call.live.told
+
+
 # Hard cuts
 
 
