@@ -88,9 +88,10 @@ class Recovery:
             self._begin()
         elif lived_s is not None:
             self._early_deaths += 1
-            self._killed_by_history += had_history
-            if self._killed_by_history >= 2:
+            if had_history:
+                self._killed_by_history += 1
                 self.takes_news &= self.history_share > 0
+            if self._killed_by_history >= 2:
                 self.history_share = 0.0
         if lived_s is not None and lived_s >= CARRIED_S:
             self._quick = 0

@@ -527,7 +527,7 @@ def test_two_streams_that_die_soon_after_their_history_lead_to_a_summary() -> No
     assert "Ann" in call.live.system_prompt
 
 
-def summed_up() -> CallDriver:
+def summed_up(deaths: int = 3) -> CallDriver:
     """The live stream and the standby were given a summary, and then something was said."""
     policy = replace(POLICY, transition_threshold_s=5.0)
     call = begun(replace(PLAN, continuation=policy))
@@ -535,7 +535,7 @@ def summed_up() -> CallDriver:
     call.quiet(0.6)
     call.hears("My name is Ann.")
     call.says("Hello Ann.", 1, 1.0)
-    for _ in range(3):
+    for _ in range(deaths):
         call.quiet(2.0)
         call.breaks("modelStreamErrorException")
         call.quiet(0.3)
@@ -551,8 +551,9 @@ def summed_up() -> CallDriver:
     return call
 
 
-def test_what_was_said_after_a_summary_is_told_to_the_stream_that_was_given_it() -> None:
-    call = summed_up()
+@pytest.mark.parametrize("deaths", [3, 4])  # the fourth stream has no history to die of
+def test_what_was_said_after_a_summary_is_told_to_the_stream_that_was_given_it(deaths: int) -> None:
+    call = summed_up(deaths)
     call.quiet(2.5)
     assert len(switched(call)) == 1
     assert call.live.told == [("USER", "I live in Rome."), ("ASSISTANT", "Rome it is.")]
