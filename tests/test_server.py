@@ -19,6 +19,7 @@ from opusagent.server import BridgeServer
 from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
 from tests.call.driver import SILENT_AGENT
 from tests.services.faulty import LoopClock
+from tests.slow_sockets import SlowSocket
 from tests.virtual_time import run
 from tests.waiting import pass_time
 
@@ -26,7 +27,7 @@ SOCKET_CLOSE_S = 3.0
 """What a websocket takes to close towards a peer that does not react."""
 
 
-class _StuckCaller:
+class _StuckCaller(SlowSocket):
     """A websocket whose peer asks for a call and from then on neither reads nor closes."""
 
     def __init__(self, request: str) -> None:

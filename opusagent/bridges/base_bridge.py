@@ -250,9 +250,13 @@ class BaseBridge:
     # The caller
 
     async def _read_caller(self, caller: CallerTransport) -> None:
-        while (text := await caller.recv()) is not None:
-            self.step(FromCaller(text))
+        await caller.listen(partial(self._hear, caller))
         self._lose(caller)
+
+    def _hear(self, caller: CallerTransport, text: str | bytes) -> None:
+        """Take a message; one of a websocket that was replaced is nobody's."""
+        if caller is self._caller:
+            self.step(FromCaller(text))
 
     async def _write_caller(self, caller: CallerTransport) -> None:
         try:
@@ -278,6 +282,13 @@ class BaseBridge:
             self.step(CallerLost())
 
     def _send(self, texts: list[str]) -> None:
+        if not self._outbox.size:  # nothing waits: at once, without a turn of the loop
+            sent = 0
+            while sent < len(texts) and self._caller.send_now(texts[sent]):
+                sent += 1
+            if sent == len(texts):
+                return
+            texts = texts[sent:]
         self._outbox.put(texts)
         if self._outbox.size > self._max_unsent:
             self._outbox.clear()

@@ -17,6 +17,12 @@ EVENT_S = 1.0
 CLOSE_S = 3.0
 """How long a stream that we end may take to say the rest; known clients wait 1 to 2 s."""
 
+AT_ONCE_BYTES = 8_000
+"""The most audio that is sent in the step that has it: more is a replay, and goes in pieces of `EVENT_S`."""
+
+TOGETHER_S = 0.005
+"""Audio that follows other audio so soon is a burst: it waits for one turn of the loop, and is joined."""
+
 LAST_WORDS_S = 0.2
 """How long the service may still say why, after nothing could be sent any more: an exception and the end
 of the connection come together, and the writer may see its end first."""
@@ -61,14 +67,21 @@ class SonicPipe:
         self._something = asyncio.Event()
         self._finishing = asyncio.Event()
         self._has_head = False
+        self._loop = asyncio.get_running_loop()
+        self._writer_waits = False
+        self._audio_at = -TOGETHER_S
 
     def put(self, payload: bytes) -> None:
-        """Queue a control event."""
+        """Send a control event, after what waits."""
+        if self._is_at_rest and self._transport.send_now(payload):
+            return
         self._outbox.append(payload)
         self._something.set()
 
     def put_audio(self, pcm: bytes) -> None:
-        """Queue caller audio; it joins what waits at the end of the queue."""
+        """Send caller audio, after what waits; it joins what waits at the end of the queue."""
+        if self._is_at_rest and self._goes_at_once(pcm):
+            return
         last = self._outbox[-1] if self._outbox else None
         if not isinstance(last, AudioTail):
             last = self._new_tail()
@@ -81,6 +94,19 @@ class SonicPipe:
         """Send what is queued, end the input, and let the service say the rest. `run` ends soon after."""
         self._finishing.set()
         self._something.set()
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether all was sent, and the writer waits for more."""
+        return self._writer_waits and not self._outbox
+
+    def _goes_at_once(self, pcm: bytes) -> bool:
+        """Send audio in this very step, unless more of it may come at once and be joined to it."""
+        now = self._loop.time()
+        if now - self._audio_at < TOGETHER_S or len(pcm) > AT_ONCE_BYTES:
+            return False
+        self._audio_at = now
+        return self._transport.send_now(self._encode(pcm))
 
     async def run(self) -> None:
         """Carry the stream from its opening to its end. Never raises `TransportError`."""
@@ -117,8 +143,7 @@ class SonicPipe:
         self._has_head = True
         if not self._finishing.is_set():
             self._on_opened(self._transport.expires_in_s)
-        while (payload := await self._transport.receive()) is not None:
-            self._on_payload(payload)
+        await self._transport.listen(self._on_payload)
         if not self._finishing.is_set():
             raise TransportError("Ended", "the service ended the stream without a word")
 
@@ -144,7 +169,11 @@ class SonicPipe:
                 await self._transport.close_input()
                 return
             self._something.clear()
-            await self._something.wait()
+            self._writer_waits = True
+            try:
+                await self._something.wait()
+            finally:
+                self._writer_waits = False
 
 
 def _first(group: BaseExceptionGroup[TransportError]) -> TransportError:

@@ -14,7 +14,6 @@ from opusagent.errors import TransportError
 from opusagent.simulators.caller_line import CallerLine, CallPhase
 from opusagent.simulators.caller_record import CallRecord
 from opusagent.simulators.caller_script import CallerPlan
-from opusagent.transports import CallerTransport
 
 __all__ = ["CallerSocket", "Connect", "LiveLine", "Progress", "until"]
 
@@ -22,8 +21,24 @@ FLUSH_S: Final = 2.0
 """How long the last messages of a call may take to leave."""
 
 
-class CallerSocket(CallerTransport, Protocol):
-    """A websocket that can also be cut."""
+class CallerSocket(Protocol):
+    """The caller's end of a websocket, which can also be cut."""
+
+    async def recv(self) -> str | bytes | None:
+        """Wait for the next message; None once the socket is closed."""
+        ...
+
+    async def send(self, text: str) -> None:
+        """Send one text message.
+
+        Raises:
+            TransportError: If the socket is closed.
+        """
+        ...
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket, bounded."""
+        ...
 
     def abort(self) -> None:
         """Lose the connection without a word, as a crash would."""

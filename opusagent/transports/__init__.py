@@ -17,6 +17,7 @@ Failures are `TransportError(code, message)`. Codes are the service's exception 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from opusagent.footprint import defer
@@ -31,7 +32,7 @@ class SonicTransport(Protocol):
     """One bidirectional stream. Use: `open`, then `send` and `receive` side by side, then `close`.
 
     `send` may be called before `head` has answered. Any method may be cancelled at any time; the
-    stream stays usable. Only one task may wait in `receive`.
+    stream stays usable. Only one task may wait in `receive` or `listen`.
     """
 
     @property
@@ -59,11 +60,29 @@ class SonicTransport(Protocol):
             TransportError: If it cannot be sent any more.
         """
 
+    def send_now(self, payload: bytes) -> bool:
+        """Send one JSON event without waiting, and in its place after what was sent before.
+
+        Returns:
+            Whether it was sent. If not (the service reads too slowly, the stream is not open yet, or
+            not any more), `send` waits or says why.
+        """
+
     async def receive(self) -> bytes | None:
         """Wait, without bound, for the next JSON event; None is the end that we asked for.
 
         Raises:
             TransportError: If the stream ended in any other way. Every later call raises it again.
+        """
+
+    async def listen(self, take: Callable[[bytes], None]) -> None:
+        """Give every event to `take`, in order, in the step in which it came off the network.
+
+        Returns at the end that we asked for. `take` must not raise; it is called by nobody any more
+        once this has returned or raised.
+
+        Raises:
+            TransportError: As `receive`.
         """
 
     async def close_input(self) -> None:
@@ -85,6 +104,21 @@ class CallerTransport(Protocol):
 
     async def recv(self) -> str | bytes | None:
         """Wait for the next message; None once the socket is closed, for whatever reason."""
+
+    async def listen(self, take: Callable[[str | bytes], None]) -> None:
+        """Give every message to `take`, in order, in the step in which it came off the network.
+
+        Returns once the socket is closed, for whatever reason. `take` must not raise; it is called by
+        nobody any more once this has returned. Not side by side with `recv`.
+        """
+
+    def send_now(self, text: str) -> bool:
+        """Send one text message without waiting, and in its place after what was sent before.
+
+        Returns:
+            Whether it was sent. If not (the peer reads too slowly, or the socket is closed), `send`
+            waits or says why.
+        """
 
     async def send(self, text: str) -> None:
         """Send one text message; waits while the peer reads too slowly.

@@ -8,7 +8,7 @@ its own pinned key, and no exception is left for the garbage collector to report
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +21,17 @@ from aws_sdk_bedrock_runtime.models import InvokeModelWithBidirectionalStreamOpe
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.sonic.failures import Remedy, classify
-from opusagent.transports.bedrock_protocol import PinnedResolver, StreamProtocol, StreamTransport
+from opusagent.transports.bedrock_protocol import (
+    PinnedResolver,
+    Receiver,
+    StreamProtocol,
+    StreamTransport,
+)
 from opusagent.transports.credentials import Credentials, Pinned
 from opusagent.transports.http2 import Exchange, Http2Connector
 
 if TYPE_CHECKING:
-    from opusagent.transports.bedrock_protocol import Publisher, Receiver
+    from opusagent.transports.bedrock_protocol import Publisher
 
 __all__ = ["BedrockConnector", "BedrockTransport", "Limits"]
 
@@ -245,17 +250,35 @@ class BedrockTransport:
             raise TransportError("ConnectionLost", "not open")
         await self._publisher.send(payload)
 
+    def send_now(self, payload: bytes) -> bool:
+        """Send one JSON event if that needs no waiting; returns whether it was sent."""
+        return self._publisher is not None and self._publisher.send_now(payload)
+
     async def receive(self) -> bytes | None:
         """Wait for the next JSON event; waits for the head first if nobody has.
 
         Raises:
             TransportError: If the stream ended and we had not asked for it; for any exception.
         """
+        return await self._until_the_end(Receiver.receive)
+
+    async def listen(self, take: Callable[[bytes], None]) -> None:
+        """Give every JSON event to `take` as it comes; waits for the head first if nobody has.
+
+        Raises:
+            TransportError: If the stream ended and we had not asked for it; for any exception.
+        """
+        await self._until_the_end(lambda receiver: receiver.listen(take))
+
+    async def _until_the_end(
+        self, read: Callable[[Receiver], Awaitable[bytes | None]]
+    ) -> bytes | None:
+        """Read one event, or all: what ends a stream is told in the same words."""
         if self._receiver is None:
             await self.head()
         assert self._receiver is not None
         try:
-            event = await self._receiver.receive()
+            event = await read(self._receiver)
         except TransportError as error:
             if self._is_ending and error.code in ("ConnectionLost", "Closed"):
                 return None

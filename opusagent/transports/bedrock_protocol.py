@@ -225,6 +225,16 @@ class Publisher(EventPublisher[Any]):
             raise TransportError("Closed", "the input was closed")
         self._exchange.write(self._signer.sign(chunk_frame(event)))
 
+    def send_now(self, event: bytes) -> bool:
+        """Send one JSON event if that needs no waiting; returns whether it was sent."""
+        if self.closed or not self._exchange.has_room:
+            return False
+        try:
+            self._exchange.write(self._signer.sign(chunk_frame(event)))
+        except TransportError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Send the signed empty frame that ends the input. Quiet when the connection is gone."""
         if not self.closed:
@@ -254,16 +264,39 @@ class Receiver(EventReceiver[Any]):
             if self._failure is not None:
                 raise self._failure
             chunk = await self._exchange.chunk()
-            if chunk is None:
-                if not self._reader.is_inside_frame:
-                    return None
-                self._failure = TransportError("Undecodable", "the last frame is cut short")
-            else:
+            if chunk is not None:
                 self._take(chunk)
+            elif not self._is_cut_short():
+                return None
         return events.popleft()
+
+    async def listen(self, take: Callable[[bytes], None]) -> None:
+        """Give every JSON event to `take` as it comes; returns when the service has ended the stream.
+
+        Raises:
+            TransportError: As `receive`.
+        """
+
+        def feed(chunk: bytes = b"") -> bool:
+            self._take(chunk)
+            while self._events:
+                take(self._events.popleft())
+            return self._failure is None
+
+        if feed():
+            await self._exchange.deliver(feed)
+        if self._failure is not None or self._is_cut_short():
+            assert self._failure is not None
+            raise self._failure
 
     async def close(self) -> None:
         """Do nothing: the exchange is closed by its owner."""
+
+    def _is_cut_short(self) -> bool:
+        """Whether the service ended the stream in the middle of a frame; that is a failure."""
+        if self._reader.is_inside_frame:
+            self._failure = TransportError("Undecodable", "the last frame is cut short")
+        return self._failure is not None
 
     def _take(self, chunk: bytes) -> None:
         try:

@@ -122,6 +122,7 @@ class Exchange:
         # These three are touched by both threads, each step of it atomic.
         self._chunks: deque[bytes] = deque()
         self._reader: asyncio.Future[None] | None = None
+        self._taker: Callable[[bytes], bool] | None = None
         self._wake_is_due = False
 
     async def connected(self) -> None:
@@ -223,6 +224,32 @@ class Exchange:
             finally:
                 self._reader = None
 
+    async def deliver(self, take: Callable[[bytes], bool]) -> None:
+        """Give every part of the response body to `take` in the step in which the loop learns of it.
+
+        Returns when the body is complete, or `take` wants no more. It must not raise.
+
+        Raises:
+            TransportError: If the connection is lost, after everything that came before.
+        """
+        while True:
+            while self._chunks:
+                if not take(self._chunks.popleft()):
+                    return
+            if self._phase is _Phase.REMOTE_ENDED:
+                return
+            if self._error is not None:
+                raise self._error
+            self._taker = take
+            self._reader = self._loop.create_future()
+            try:
+                if not self._chunks:
+                    await self._reader
+                if self._taker is None:
+                    return
+            finally:
+                self._taker = self._reader = None
+
     async def close(self, *, limit_s: float) -> None:
         """Close the connection and wait for that, at most `limit_s` seconds."""
         self._fail(TransportError("Closed"))
@@ -315,6 +342,13 @@ class Exchange:
 
     def _wake(self) -> None:
         self._wake_is_due = False
+        if self._taker is not None and self._phase is _Phase.REQUESTED:
+            while self._chunks:
+                if not self._taker(self._chunks.popleft()):
+                    self._taker = None  # it wants no more
+                    break
+            else:
+                return  # taken, and nothing else to tell
         if self._reader is not None:
             _resolve(self._reader)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from opusagent.errors import TransportError
 
@@ -150,6 +151,22 @@ class MemorySonic:
             raise TransportError("Closed", "the input was closed")
         self._link.to_service.put(payload)
 
+    def send_now(self, payload: bytes) -> bool:
+        """Give one event to the service if it reads; returns whether it was given."""
+        reads = self._link.service_reads.is_set() and not self._link.to_service.is_ended
+        if reads:
+            self._link.to_service.put(payload)
+        return reads
+
+    async def listen(self, take: Callable[[bytes], None]) -> None:
+        """Give every event to `take`, until the end that we asked for.
+
+        Raises:
+            TransportError: As `receive`.
+        """
+        while (payload := await self.receive()) is not None:
+            take(payload)
+
     async def receive(self) -> bytes | None:
         """Wait for the next event; None is the end that we asked for.
 
@@ -226,6 +243,18 @@ class MemoryCaller:
     async def recv(self) -> str | bytes | None:
         """Wait for the next message; None once the pair is closed."""
         return await self._inward.get()
+
+    async def listen(self, take: Callable[[str | bytes], None]) -> None:
+        """Give every message to `take`; returns once the pair is closed."""
+        while (text := await self.recv()) is not None:
+            take(text)
+
+    def send_now(self, text: str) -> bool:
+        """Send one message unless the pair is closed; returns whether it was sent."""
+        if self._outward.is_ended:
+            return False
+        self._outward.put(text)
+        return True
 
     async def send(self, text: str) -> None:
         """Send one message.

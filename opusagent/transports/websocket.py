@@ -22,13 +22,16 @@ from urllib.parse import parse_qsl, urlsplit
 import structlog
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as ws_connect
+from websockets.asyncio.connection import broadcast
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.transports import CallerTransport
+from opusagent.transports.arrivals import Arrivals
 
 __all__ = ["WebSocketServer", "connect"]
 
@@ -168,6 +171,7 @@ class WebSocketServer:
         return found
 
     async def _carry(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, _Connection)
         await self._handler(
             WebSocketTransport(connection), connection.username, _query(connection.request)
         )
@@ -176,16 +180,38 @@ class WebSocketServer:
 class WebSocketTransport:
     """A websocket as the bridge and the simulated caller see it: see `CallerTransport`."""
 
-    def __init__(self, connection: ServerConnection | ClientConnection) -> None:
+    def __init__(self, connection: _Connection | _Client) -> None:
         """Wrap an open websocket."""
         self._connection = connection
 
     async def recv(self) -> str | bytes | None:
         """The next message; None once the socket is closed."""
         try:
-            return await self._connection.recv()
+            message = await self._connection.recv()
         except ConnectionClosed:
             return None
+        self._connection.queued -= 1
+        return message
+
+    async def listen(self, take: Callable[[str | bytes], None]) -> None:
+        """Give every message to `take` in the step in which it came; returns once the socket is closed."""
+        self._connection.listener = take
+        try:
+            while (message := await self.recv()) is not None:
+                take(message)
+        finally:
+            self._connection.listener = None
+
+    def send_now(self, text: str) -> bool:
+        """Send a text message without waiting; False, and nothing is sent, where that cannot be."""
+        connection = self._connection
+        if (
+            connection.state is not State.OPEN
+            or connection.transport.get_write_buffer_size() >= UNSENT_BYTES
+        ):
+            return False
+        broadcast((connection,), text)
+        return True
 
     async def send(self, text: str) -> None:
         """Send a text message.
@@ -231,6 +257,7 @@ async def connect(url: str, *, token: str = "", ca_file: Path | None = None) -> 
             url,
             additional_headers=headers,
             ssl=tls,
+            create_connection=_Client,
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
             close_timeout=CLOSE_S,
@@ -240,6 +267,7 @@ async def connect(url: str, *, token: str = "", ca_file: Path | None = None) -> 
         raise TransportError("Refused", f"HTTP {error.response.status_code}") from error
     except (OSError, TimeoutError, WebSocketException) as error:
         raise TransportError("ConnectionLost", f"{url}: {error}") from error
+    assert isinstance(connection, _Client)
     return WebSocketTransport(connection)
 
 
@@ -248,7 +276,11 @@ _LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$")
 _BODY_HEADERS: Final = re.compile(rb"(?im)^(?:content-length|transfer-encoding):[^\n]*\n")
 
 
-class _Connection(ServerConnection):
+class _Client(Arrivals, ClientConnection):
+    """The caller's end."""
+
+
+class _Connection(Arrivals, ServerConnection):
     """Answers a POST as if it were a GET: the library closes on any request with a body.
 
     AudioCodes' health check may be either (AudioCodes Bot API; reports of Live Hub users).

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from opusagent.audiocodes.peer import AudioCodesPeer
 from opusagent.audiocodes.peer_events import Accepted, PeerEvent, PlayChunk
@@ -40,6 +41,17 @@ class _Once:
 def one_turn_of_the_loop() -> _Once:
     """Let everything that is ready run once."""
     return _Once()
+
+
+def at_hand[T](coming: Coroutine[Any, Any, T]) -> T | None:
+    """What need not be waited for; None if it has not come."""
+    try:
+        coming.send(None)
+    except StopIteration as came:
+        found: T = came.value
+        return found
+    coming.close()
+    return None
 
 
 class Ears:
@@ -127,9 +139,11 @@ class Line:
                 await self.phone.send(text)
 
     async def listen(self) -> None:
-        """Take what the bot says until the socket closes."""
+        """Take what the bot says until the socket closes; after another was opened, nothing counts."""
         phone = self.phone
         while (text := await phone.recv()) is not None:
+            if phone is not self.phone:
+                continue
             now = asyncio.get_running_loop().time()
             self.heard += [(now, event) for event in self.peer.receive(text)]
 

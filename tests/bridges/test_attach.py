@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,13 +13,14 @@ from opusagent.call.events import Drain, EndedBy, HangUp, Report
 from opusagent.errors import LocalProtocolError
 from tests.bridges.rig import Line, Services, new_line, one_turn_of_the_loop
 from tests.call.driver import PLAN, frame_numbers
+from tests.slow_sockets import SlowSocket
 from tests.virtual_time import run
 from tests.waiting import pass_time
 
 PATIENT = replace(PLAN, resume_grace_s=60.0)
 
 
-class StuckSocket:
+class StuckSocket(SlowSocket):
     """A websocket whose peer is gone without a word: it takes everything and gives nothing."""
 
     def __init__(self, *first: str) -> None:
@@ -47,6 +49,40 @@ class BlockedSocket(StuckSocket):
     async def send(self, text: str) -> None:
         self.sent.append(text)
         await self._never.wait()
+
+
+class TellTaleSocket(StuckSocket):
+    """One that its test speaks on."""
+
+    take: Callable[[str | bytes], None]
+
+    async def listen(self, take: Callable[[str | bytes], None]) -> None:
+        self.take = take
+        await super().listen(take)
+
+
+def test_what_comes_on_a_websocket_that_was_replaced_is_not_the_callers() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=PATIENT)
+        probe = new_line(services, plan=PATIENT)
+        probe.peer.initiate("c-1")
+        old = TellTaleSocket(*probe.peer.texts_to_send())
+        line = new_line(services, plan=PATIENT, caller=old)
+        line.peer.initiate("c-1")
+        line.peer.texts_to_send()
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            await pass_time(0.5)
+            attached = line.resume(tasks)
+            await one_turn_of_the_loop()
+            old.take('{"type":"session.end","reasonCode":"client-disconnected","reason":""}')
+            await pass_time(0.5)
+            assert not attached.done()
+            assert not line.bridge.is_over
+            await over(line, services, call)
+
+    run(main())
 
 
 async def over(line: Line, services: Services, call: asyncio.Task[object]) -> None:

@@ -14,6 +14,7 @@ from opusagent.audiocodes.peer_events import (
     PlayStarted,
     PlayStopped,
     Refused,
+    UserStreamStopped,
 )
 from opusagent.bridges.base_bridge import BACKLOG_S, END_S, BaseBridge
 from opusagent.call.call import Call
@@ -24,6 +25,7 @@ from opusagent.call.events import (
     Drain,
     Effect,
     EndedBy,
+    FromCaller,
     HangUp,
     Report,
     ToolCall,
@@ -34,6 +36,7 @@ from opusagent.models.session_state import SessionStatus
 from opusagent.transports.memory import MemoryCaller, MemoryConnector, caller_pair
 from tests.bridges.rig import Brain, Line, Services, carried, new_line, one_turn_of_the_loop
 from tests.call.driver import GREETING_AGENT, PLAN, CallDriver, bot_pcm, frame_numbers
+from tests.slow_sockets import SlowSocket
 from tests.virtual_time import run
 from tests.waiting import pass_time
 
@@ -68,6 +71,27 @@ def test_a_whole_call_from_greeting_to_hang_up() -> None:
             ("output", "Hello. How can I help?"),
         ]
         assert line.saves[-1].status is SessionStatus.ENDED
+
+    run(main())
+
+
+def test_an_answer_leaves_in_the_step_that_gave_it() -> None:
+    async def main() -> None:
+        services = Services()
+        line = new_line(services, plan=GREETING)
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(0.5)
+            line.peer.stop_user_stream()
+            (text,) = line.peer.texts_to_send()
+            heard = len(line.heard)
+            line.bridge.step(FromCaller(text))
+            await one_turn_of_the_loop()  # the phone's own
+            assert any(isinstance(event, UserStreamStopped) for _, event in line.heard[heard:])
+            await line.hang_up()
+
+        await carried(line, services, caller)
 
     run(main())
 
@@ -320,7 +344,7 @@ def test_a_tool_that_runs_when_the_call_ends_is_cancelled() -> None:
 # The caller's socket
 
 
-class _StuckCaller:
+class _StuckCaller(SlowSocket):
     """A websocket whose peer reads nothing after the first messages."""
 
     def __init__(self, first: list[str], reads: int) -> None:
@@ -375,13 +399,68 @@ class _MoodyCaller:
     def __init__(self, end: MemoryCaller) -> None:
         self._end = end
         self.recv = end.recv
+        self.listen = end.listen
         self.close = end.close
         self.reads = asyncio.Event()
         self.reads.set()
 
+    def send_now(self, text: str) -> bool:
+        return self.reads.is_set() and self._end.send_now(text)
+
     async def send(self, text: str) -> None:
         await self.reads.wait()
         await self._end.send(text)
+
+
+class _FickleCaller:
+    """A websocket that takes every other text at once, and the rest only when it is waited for."""
+
+    def __init__(self, end: MemoryCaller, *, every: int) -> None:
+        self._end = end
+        self.recv = end.recv
+        self.listen = end.listen
+        self.close = end.close
+        self._every = every
+        self._asked = 0
+        self.texts: list[str] = []
+
+    def send_now(self, text: str) -> bool:
+        self._asked += 1
+        taken = self._asked % self._every == 0 and self._end.send_now(text)
+        if taken:
+            self.texts.append(text)
+        return taken
+
+    async def send(self, text: str) -> None:
+        self.texts.append(text)
+        await self._end.send(text)
+
+
+def test_texts_keep_their_order_and_number_whether_or_not_each_can_be_sent_at_once() -> None:
+    async def said(every: int) -> list[str]:
+        services = Services(brain=_LongBrain())
+        bridge_end, phone_end = caller_pair()
+        fickle = _FickleCaller(bridge_end, every=every)
+        line = new_line(services, plan=GREETING, caller=fickle)
+        line.phone = phone_end
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(1.0)
+            for _ in range(5):  # several answers in one turn of the loop
+                line.peer.stop_user_stream()
+                line.peer.start_user_stream()
+            await line.flush()
+            await line.quiet(2.0)
+            await line.hang_up()
+
+        await carried(line, services, caller)
+        return fickle.texts
+
+    never, always, sometimes = (run(said(every)) for every in (10**9, 1, 2))
+    assert len(never) > 40
+    assert always == never
+    assert sometimes == never
 
 
 def talked_at(plan: CallPlan = GREETING) -> tuple[Services, Line, _MoodyCaller]:

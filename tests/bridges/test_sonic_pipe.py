@@ -11,7 +11,7 @@ from opusagent.audio.tail import AudioTail
 from opusagent.bridges.sonic_pipe import SonicPipe
 from opusagent.errors import TransportError
 from opusagent.transports.memory import MemoryConnector, ServiceEnd
-from tests.bridges.rig import one_turn_of_the_loop
+from tests.bridges.rig import at_hand, one_turn_of_the_loop
 from tests.virtual_time import run
 from tests.waiting import pass_time
 
@@ -108,6 +108,64 @@ def test_at_rest_no_audio_waits() -> None:
             assert asyncio.get_running_loop().time() == before
             tasks.create_task(received(end))
             pipe.finish()
+
+    run(main())
+
+
+def test_what_nothing_waits_before_leaves_in_the_same_step() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, _ = new_pipe(connector)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put_audio(b"11")
+            assert at_hand(end.receive()) == b"audio:11"
+            pipe.put(b"text")
+            assert at_hand(end.receive()) == b"text"
+            await pass_time(0.02)
+            pipe.put_audio(b"22")
+            assert at_hand(end.receive()) == b"audio:22"
+            tasks.create_task(received(end))
+            pipe.finish()
+
+    run(main())
+
+
+def test_of_a_burst_the_first_leaves_at_once_and_the_rest_as_one_in_its_place() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, _ = new_pipe(connector)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            for pcm in (b"11", b"22", b"33"):
+                pipe.put_audio(pcm)
+            pipe.put(b"text")
+            pipe.put_audio(b"44")
+            assert at_hand(end.receive()) == b"audio:11"
+            assert at_hand(end.receive()) is None
+            sent = tasks.create_task(received(end))
+            pipe.finish()
+        assert sent.result() == [b"audio:2233", b"text", b"audio:44"]
+
+    run(main())
+
+
+def test_a_long_replay_leaves_in_pieces_even_when_nothing_waits() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, _ = new_pipe(connector, backlog_s=10.0)
+        end = connector.streams[0]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put_audio(bytes(3 * RATE))
+            sent = tasks.create_task(received(end))
+            pipe.finish()
+        assert [len(payload) for payload in sent.result()] == [len(b"audio:") + RATE] * 3
 
     run(main())
 
