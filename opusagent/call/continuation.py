@@ -20,7 +20,8 @@ __all__ = ["Action", "Continuation", "Decision", "Moment", "Phase"]
 
 SPREAD = 0.1
 """Share of the time from threshold to limit, and of the threshold at most, over which calls are spread,
-so that those that began together do not open their next streams together."""
+so that those that began together do not open their next streams together. Those that share credentials
+are spread over as much of the time that these leave."""
 
 EXPIRY_S = 180.0
 """How long before its credentials expire a stream counts as past its threshold."""
@@ -129,7 +130,8 @@ class Continuation:
         self._threshold_at = opened_at + threshold_s + spread * spread_s
         if expires_at is not None:
             soonest = max(expires_at - EXPIRY_S, opened_at + LEAST_LIFE_S)
-            self._threshold_at = min(self._threshold_at, soonest)
+            left_s = max(expires_at - LAST_CALL_S - soonest, 0.0)
+            self._threshold_at = min(self._threshold_at, soonest + spread * SPREAD * left_s)
         timeout_s = policy.audio_start_timeout_s
         self._force_at = min(self._threshold_at + timeout_s, opened_at + policy.last_s)
         if expires_at is not None:

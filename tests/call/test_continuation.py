@@ -90,6 +90,13 @@ def test_credentials_that_expire_count_three_minutes_ahead() -> None:
     assert begun(expires_at=T0 + 4000).threshold_at == T0 + 360
 
 
+def test_calls_that_share_credentials_are_spread_over_a_tenth_of_what_these_leave() -> None:
+    at = [begun(spread=spread, expires_at=T0 + 400).threshold_at - T0 for spread in (0.0, 0.5, 1.0)]
+    assert at == [220.0, 228.5, 237.0]
+    assert begun(spread=1.0, expires_at=T0 + 60).threshold_at == T0 + 14
+    assert begun(spread=1.0, expires_at=T0 + 15).threshold_at == T0 + 10
+
+
 def test_credentials_that_have_nearly_expired_do_not_make_a_call_switch_for_ever() -> None:
     assert begun(expires_at=T0 + 60).threshold_at == T0 + 10
 

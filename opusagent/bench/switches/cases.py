@@ -12,7 +12,8 @@ from typing import Final
 
 __all__ = ["CASES", "CallerHabits", "Case", "ServiceHabits"]
 
-EXPIRES_IN_S: Final = 190
+EXPIRES_IN_S: Final = 60
+"""How long the credentials of each stream are good, where they expire, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
