@@ -13,7 +13,7 @@ from opusagent.agents import AgentFolder
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, effective, warnings
 from opusagent.errors import ConfigError
-from opusagent.footprint import settle
+from opusagent.footprint import keep_small, settle
 from opusagent.hooks.hub import open_hooks
 from opusagent.observability import Metrics, configure_logging
 from opusagent.preflight import (
@@ -104,6 +104,7 @@ async def serve(settings: Settings) -> int:
         probers = [
             tasks.create_task(_keep_probing(settings, server, connector)),
             tasks.create_task(_keep_asking(server, sessions)),
+            tasks.create_task(keep_small(lambda: bool(server.calls()))),
         ]
         scheme = "wss" if settings.bridge_tls_cert else "ws"
         print(

@@ -5,12 +5,13 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 
 import pytest
 
-from opusagent.footprint import defer, holdings, release, without
+from opusagent.footprint import defer, holdings, keep_small, release, without
 
 
 @pytest.fixture
@@ -152,6 +153,32 @@ assert ssl.create_default_context().get_ciphers()
         [sys.executable, "-c", words], capture_output=True, text=True, check=True
     )
     assert float(found.stdout) > 3
+
+
+def test_program_files_are_let_go_again_and_again_while_there_are_calls_off_the_loops_thread() -> (
+    None
+):
+    busy = False
+    done: asyncio.Queue[threading.Thread] = asyncio.Queue()
+
+    async def main() -> None:
+        nonlocal busy
+        loop = asyncio.get_running_loop()
+
+        def tidy() -> None:
+            loop.call_soon_threadsafe(done.put_nowait, threading.current_thread())
+
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(keep_small(lambda: busy, every_s=0.01, tidy=tidy))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await done.get()
+            busy = True
+            for _ in range(3):
+                assert await done.get() is not threading.main_thread()
+            keeping.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_module_can_be_kept_from_those_who_use_what_they_find(package: Path) -> None:
