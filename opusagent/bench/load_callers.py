@@ -72,7 +72,7 @@ class LoadCaller:
             settle_s: How long to receive on, so that what is on its way is not lost.
         """
         async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(self._listen())
+            listening = tasks.create_task(self._socket.listen(self._hear))
             await self._speak(seconds, phase_s)
             await _until_time(asyncio.get_running_loop().time() + settle_s)
             listening.cancel()
@@ -94,14 +94,15 @@ class LoadCaller:
         for number in range(int(seconds / self._frame_s)):
             await _until_time(began + number * self._frame_s)
             pcm = self._stamper.frame(time.monotonic_ns())
-            await self._socket.send(head + b2a_base64(pcm, newline=False).decode() + '"}')
+            text = head + b2a_base64(pcm, newline=False).decode() + '"}'
+            if not self._socket.send_now(text):
+                await self._socket.send(text)
 
-    async def _listen(self) -> None:
-        while (text := await self._socket.recv()) is not None:
-            now_ns = time.monotonic_ns()
-            if isinstance(text, str) and _CHUNK in text[:40]:
-                begin = text.index('"audioChunk":"') + 14
-                self._arrivals.add(a2b_base64(text[begin : text.index('"', begin)]), now_ns)
+    def _hear(self, text: str | bytes) -> None:
+        now_ns = time.monotonic_ns()
+        if isinstance(text, str) and _CHUNK in text[:40]:
+            begin = text.index('"audioChunk":"') + 14
+            self._arrivals.add(a2b_base64(text[begin : text.index('"', begin)]), now_ns)
 
     async def _send(self, **message: object) -> None:
         await self._socket.send(json.dumps(message | {"conversationId": self._id}))
