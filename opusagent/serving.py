@@ -96,7 +96,7 @@ async def serve(settings: Settings) -> int:
     admin_port = admin.bind()
     port = await server.start()
     stop, at_once = _on_signals()
-    settle()
+    program_files = settle()
     await hooks.start()
     await sessions.start()
     async with asyncio.TaskGroup() as tasks:
@@ -104,7 +104,7 @@ async def serve(settings: Settings) -> int:
         probers = [
             tasks.create_task(_keep_probing(settings, server, connector)),
             tasks.create_task(_keep_asking(server, sessions)),
-            tasks.create_task(keep_small(lambda: bool(server.calls()))),
+            tasks.create_task(keep_small(lambda: bool(server.calls()), program_files.let_go)),
         ]
         scheme = "wss" if settings.bridge_tls_cert else "ws"
         print(

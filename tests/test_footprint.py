@@ -169,7 +169,7 @@ def test_program_files_are_let_go_again_and_again_while_there_are_calls_off_the_
             loop.call_soon_threadsafe(done.put_nowait, threading.current_thread())
 
         async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(keep_small(lambda: busy, every_s=0.01, tidy=tidy))
+            keeping = tasks.create_task(keep_small(lambda: busy, tidy, every_s=0.01))
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await done.get()

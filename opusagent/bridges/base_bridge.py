@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import groupby
 from typing import assert_never
 
 from pydantic import JsonValue
@@ -116,9 +118,13 @@ class BaseBridge:
         self._max_unsent = round((UNSENT_S + lead_s) * TEXT_BYTES_PER_S)
         self._closing: HangUpSocket | None = None
         self._to_send = asyncio.Event()
+        self._writer_waits = False
         self._finished: asyncio.Future[CallOutcome] = self._loop.create_future()
         self._cut_short = False  # cancelled, or ended by a bug: the core is not asked any more
         self._tasks: asyncio.TaskGroup
+        self._context = (
+            contextvars.copy_context()
+        )  # of the log: steps are taken in the network's, too
         self._streams: set[asyncio.Task[None]] = set()
         self._running_tools: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -130,6 +136,7 @@ class BaseBridge:
         Args:
             first: Messages that were read from the websocket already.
         """
+        self._context = contextvars.copy_context()
         async with asyncio.TaskGroup() as self._tasks:
             for text in first:
                 self.step(FromCaller(text))
@@ -215,16 +222,22 @@ class BaseBridge:
     def _run_all(self, effects: list[Effect]) -> None:
         if texts := [effect.text for effect in effects if isinstance(effect, ToCaller)]:
             self._send(texts)
-        for effect in effects:
-            self._run(effect)
+        for stream, group in groupby(effects, _events_to):
+            if stream is None:
+                for effect in group:
+                    self._run(effect)
+            else:  # a history is hundreds of events: they go together
+                self._pipes[stream].put(
+                    *(e.payload for e in group if isinstance(e, ControlToSonic))
+                )
         self._rearm()
 
     def _run(self, effect: Effect) -> None:
         match effect:
-            case AudioToSonic() | ControlToSonic() | OpenStream() | CloseStream():
+            case AudioToSonic() | OpenStream() | CloseStream():
                 self._run_on_stream(effect)
-            case ToCaller():
-                pass  # sent already: all texts of a step go together
+            case ToCaller() | ControlToSonic():
+                pass  # sent already: those of a step go together
             case HangUpSocket():
                 self._closing = effect
                 self._to_send.set()
@@ -256,7 +269,7 @@ class BaseBridge:
     def _hear(self, caller: CallerTransport, text: str | bytes) -> None:
         """Take a message; one of a websocket that was replaced is nobody's."""
         if caller is self._caller:
-            self.step(FromCaller(text))
+            self._context.run(self.step, FromCaller(text))
 
     async def _write_caller(self, caller: CallerTransport) -> None:
         try:
@@ -271,7 +284,11 @@ class BaseBridge:
                 if self._finished.done():
                     return
                 self._to_send.clear()
-                await self._to_send.wait()
+                self._writer_waits = True
+                try:
+                    await self._to_send.wait()
+                finally:
+                    self._writer_waits = False
         except TransportError:
             # The reader learns of it as well; whoever is first tells the core.
             self._lose(caller)
@@ -282,7 +299,7 @@ class BaseBridge:
             self.step(CallerLost())
 
     def _send(self, texts: list[str]) -> None:
-        if not self._outbox.size:  # nothing waits: at once, without a turn of the loop
+        if self._writer_waits and not self._outbox.size:  # at once, without a turn of the loop
             sent = 0
             while sent < len(texts) and self._caller.send_now(texts[sent]):
                 sent += 1
@@ -298,14 +315,10 @@ class BaseBridge:
 
     # The streams
 
-    def _run_on_stream(
-        self, effect: AudioToSonic | ControlToSonic | OpenStream | CloseStream
-    ) -> None:
+    def _run_on_stream(self, effect: AudioToSonic | OpenStream | CloseStream) -> None:
         match effect:
             case AudioToSonic(stream, pcm):
                 self._pipes[stream].put_audio(pcm)
-            case ControlToSonic(stream, payload):
-                self._pipes[stream].put(payload)
             case OpenStream(stream):
                 self._open(stream)
             case CloseStream(stream):
@@ -318,7 +331,7 @@ class BaseBridge:
             encode=self._call.audio_encoder(stream),
             audio=partial(AudioTail, rate, BACKLOG_S),
             on_opened=partial(self._opened, stream),
-            on_payload=lambda payload: self.step(FromSonic(stream, payload)),
+            on_payload=lambda payload: self._context.run(self.step, FromSonic(stream, payload)),
             on_lost=partial(self._lost, stream),
             on_dropped=lambda n: self._report(
                 Report("audio dropped", {"where": "outbox", "ms": round(n / rate * 1000)})
@@ -387,3 +400,8 @@ class BaseBridge:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _events_to(effect: Effect) -> StreamId | None:
+    """The stream that an effect is an event for; None for any other effect."""
+    return effect.stream if isinstance(effect, ControlToSonic) else None

@@ -20,6 +20,9 @@ CLOSE_S = 3.0
 AT_ONCE_BYTES = 8_000
 """The most audio that is sent in the step that has it: more is a replay, and goes in pieces of `EVENT_S`."""
 
+TOGETHER_BYTES = 64 * 1024
+"""Control events are sent together until they are this much: a whole history, and a part of the window."""
+
 TOGETHER_S = 0.005
 """Audio that follows other audio so soon is a burst: it waits for one turn of the loop, and is joined."""
 
@@ -71,11 +74,11 @@ class SonicPipe:
         self._writer_waits = False
         self._audio_at = -TOGETHER_S
 
-    def put(self, payload: bytes) -> None:
-        """Send a control event, after what waits."""
-        if self._is_at_rest and self._transport.send_now(payload):
+    def put(self, *payloads: bytes) -> None:
+        """Send control events, together, after what waits."""
+        if self._is_at_rest and self._transport.send_now(*payloads):
             return
-        self._outbox.append(payload)
+        self._outbox.extend(payloads)
         self._something.set()
 
     def put_audio(self, pcm: bytes) -> None:
@@ -159,12 +162,7 @@ class SonicPipe:
     async def _send_all(self) -> None:
         while True:
             while self._outbox:
-                item = self._outbox.popleft()
-                if isinstance(item, AudioTail):
-                    tail, item = item, self._encode(item.take(EVENT_S))
-                    if len(tail):
-                        self._outbox.appendleft(tail)
-                await self._transport.send(item)
+                await self._transport.send(*self._next())
             if self._finishing.is_set():
                 await self._transport.close_input()
                 return
@@ -174,6 +172,25 @@ class SonicPipe:
                 await self._something.wait()
             finally:
                 self._writer_waits = False
+
+    def _next(self) -> list[bytes]:
+        """What goes next, and together: audio in one event, or control events."""
+        outbox = self._outbox
+        if isinstance(tail := outbox[0], AudioTail):
+            pcm = tail.take(EVENT_S)
+            if not len(tail):
+                outbox.popleft()
+            return [self._encode(pcm)]
+        events: list[bytes] = []
+        size = 0
+        while outbox and size < TOGETHER_BYTES:
+            event = outbox[0]
+            if isinstance(event, AudioTail):
+                break
+            events.append(event)
+            size += len(event)
+            outbox.popleft()
+        return events
 
 
 def _first(group: BaseExceptionGroup[TransportError]) -> TransportError:

@@ -53,18 +53,18 @@ class SonicTransport(Protocol):
             TransportError: If it refused, or did not answer.
         """
 
-    async def send(self, payload: bytes) -> None:
-        """Send one JSON event; returns at once unless the service reads too slowly. Bounded.
+    async def send(self, *payloads: bytes) -> None:
+        """Send JSON events, together; returns at once unless the service reads too slowly. Bounded.
 
         Raises:
             TransportError: If it cannot be sent any more.
         """
 
-    def send_now(self, payload: bytes) -> bool:
-        """Send one JSON event without waiting, and in its place after what was sent before.
+    def send_now(self, *payloads: bytes) -> bool:
+        """Send JSON events, together, without waiting, and in their place after what was sent before.
 
         Returns:
-            Whether it was sent. If not (the service reads too slowly, the stream is not open yet, or
+            Whether all were sent, or none. If none not (the service reads too slowly, the stream is not open yet, or
             not any more), `send` waits or says why.
         """
 

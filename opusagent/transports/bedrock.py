@@ -240,19 +240,19 @@ class BedrockTransport:
             raise failure
         _, self._receiver = self._output.result()
 
-    async def send(self, payload: bytes) -> None:
-        """Send one JSON event.
+    async def send(self, *payloads: bytes) -> None:
+        """Send JSON events.
 
         Raises:
             TransportError: `ConnectionLost`, `SendTimeout`, or `Closed` after `close_input`.
         """
         if self._publisher is None:
             raise TransportError("ConnectionLost", "not open")
-        await self._publisher.send(payload)
+        await self._publisher.send(*payloads)
 
-    def send_now(self, payload: bytes) -> bool:
-        """Send one JSON event if that needs no waiting; returns whether it was sent."""
-        return self._publisher is not None and self._publisher.send_now(payload)
+    def send_now(self, *payloads: bytes) -> bool:
+        """Send JSON events if that needs no waiting; returns whether they were sent."""
+        return self._publisher is not None and self._publisher.send_now(*payloads)
 
     async def receive(self) -> bytes | None:
         """Wait for the next JSON event; waits for the head first if nobody has.

@@ -342,15 +342,22 @@ class Exchange:
 
     def _wake(self) -> None:
         self._wake_is_due = False
-        if self._taker is not None and self._phase is _Phase.REQUESTED:
-            while self._chunks:
-                if not self._taker(self._chunks.popleft()):
-                    self._taker = None  # it wants no more
-                    break
-            else:
-                return  # taken, and nothing else to tell
+        if self._taker is not None and self._phase is _Phase.REQUESTED and self._give(self._taker):
+            return  # taken, and nothing else to tell
         if self._reader is not None:
             _resolve(self._reader)
+
+    def _give(self, take: Callable[[bytes], bool]) -> bool:
+        """Give what there is; returns whether it wants more."""
+        try:
+            while self._chunks and self._taker is not None:
+                if not take(self._chunks.popleft()):
+                    self._taker = None
+        except Exception as error:  # noqa: BLE001 - a bug; `deliver` raises it, where somebody waits
+            self._taker = None
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_exception(error)
+        return self._taker is not None
 
     def _forget_finished_writes(self) -> None:
         while self._writes and self._writes[0][0].done():

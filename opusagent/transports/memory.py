@@ -136,8 +136,8 @@ class MemorySonic:
             raise TransportError("NoHead", f"no answer within {self._head_s} s")
         head.result()
 
-    async def send(self, payload: bytes) -> None:
-        """Give one event to the service.
+    async def send(self, *payloads: bytes) -> None:
+        """Give events to the service.
 
         Raises:
             TransportError: `Closed`, or `SendTimeout` while the service does not read.
@@ -149,12 +149,13 @@ class MemorySonic:
             raise TransportError("SendTimeout", f"{self._send_s} s") from None
         if self._link.to_service.is_ended:
             raise TransportError("Closed", "the input was closed")
-        self._link.to_service.put(payload)
+        for payload in payloads:
+            self._link.to_service.put(payload)
 
-    def send_now(self, payload: bytes) -> bool:
-        """Give one event to the service if it reads; returns whether it was given."""
+    def send_now(self, *payloads: bytes) -> bool:
+        """Give events to the service if it reads; returns whether they were given."""
         reads = self._link.service_reads.is_set() and not self._link.to_service.is_ended
-        if reads:
+        for payload in payloads if reads else ():
             self._link.to_service.put(payload)
         return reads
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from opusagent.audio.tail import AudioTail
-from opusagent.bridges.sonic_pipe import SonicPipe
+from opusagent.bridges.sonic_pipe import TOGETHER_BYTES, SonicPipe
 from opusagent.errors import TransportError
-from opusagent.transports.memory import MemoryConnector, ServiceEnd
+from opusagent.transports.memory import MemoryConnector, MemorySonic, ServiceEnd
 from tests.bridges.rig import at_hand, one_turn_of_the_loop
 from tests.virtual_time import run
 from tests.waiting import pass_time
@@ -28,7 +28,9 @@ class Noted:
     dropped: int = 0
 
 
-def new_pipe(connector: MemoryConnector, *, backlog_s: float = 1.0) -> tuple[SonicPipe, Noted]:
+def new_pipe(
+    connector: MemoryConnector, *, backlog_s: float = 1.0, transport: MemorySonic | None = None
+) -> tuple[SonicPipe, Noted]:
     noted = Noted()
 
     def on_opened(_expires_in_s: float | None) -> None:
@@ -41,7 +43,7 @@ def new_pipe(connector: MemoryConnector, *, backlog_s: float = 1.0) -> tuple[Son
         noted.lost.append(error.code)
 
     pipe = SonicPipe(
-        connector.connect(),
+        transport or connector.connect(),
         encode=lambda pcm: b"audio:" + pcm,
         audio=lambda: AudioTail(RATE, backlog_s),
         on_opened=on_opened,
@@ -150,6 +152,51 @@ def test_of_a_burst_the_first_leaves_at_once_and_the_rest_as_one_in_its_place() 
             sent = tasks.create_task(received(end))
             pipe.finish()
         assert sent.result() == [b"audio:2233", b"text", b"audio:44"]
+
+    run(main())
+
+
+class _Noting(MemorySonic):
+    """One that notes what is sent together."""
+
+    def __init__(self, inner: MemorySonic) -> None:
+        self.__dict__ = inner.__dict__
+        self.together: list[tuple[bytes, ...]] = []
+
+    async def send(self, *payloads: bytes) -> None:
+        self.together.append(payloads)
+        await super().send(*payloads)
+
+    def send_now(self, *payloads: bytes) -> bool:
+        sent = super().send_now(*payloads)
+        if sent:
+            self.together.append(payloads)
+        return sent
+
+
+def test_control_events_that_come_or_wait_together_are_sent_together_and_audio_between_them() -> (
+    None
+):
+    async def main() -> None:
+        connector = MemoryConnector()
+        noting = _Noting(connector.connect())
+        pipe, _ = new_pipe(connector, transport=noting)
+        end = connector.streams[0]
+        pipe.put(b"prompt")
+        pipe.put(b"a", b"b")
+        pipe.put_audio(b"11")
+        pipe.put(b"c")
+        large = bytes(TOGETHER_BYTES)
+        pipe.put(large, b"d")
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(received(end))
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put(b"e", b"f")
+            pipe.finish()
+        groups = [(b"prompt", b"a", b"b"), (b"audio:11",), (b"c", large), (b"d",), (b"e", b"f")]
+        assert noting.together == groups
+        assert sent.result() == [payload for group in groups for payload in group]
 
     run(main())
 

@@ -68,7 +68,8 @@ def test_tools_are_told_to_the_model_run_and_answered_once_each(tmp_path: Path) 
         }
         assert results["breaks"] == {"error": "breaks failed"}
         assert "no tool named other" in str(results["other"]["error"])
-        assert [failed["tool"] for failed in line.logged("tool failed")] == ["breaks"]
+        (failed,) = line.logged("tool failed")
+        assert (failed["tool"], failed["conversation_id"]) == ("breaks", "c-1")
         assert "471147114711" not in line.log.getvalue()
         counts = line.metrics.snapshot()["tool_seconds_count"]
         assert counts == {"done": 1, "late": 1, "failed": 1}

@@ -22,13 +22,11 @@ from tests.transports.rig import Handler, Scripted, run_clean, serving
 
 pytestmark = pytest.mark.integration
 
-type Stream = tuple[SonicTransport, Callable[[], None]]
-"""A stream that is open, and what makes its service not read any more."""
-type Opened = Callable[[Path], AbstractAsyncContextManager[Stream]]
+type Opened = Callable[[Path], AbstractAsyncContextManager[SonicTransport]]
 
 
 @asynccontextmanager
-async def on_the_wire(directory: Path) -> AsyncIterator[Stream]:
+async def on_the_wire(directory: Path) -> AsyncIterator[SonicTransport]:
     """A stream to a service that sends everything back; at "fail" it fails, at "end" it ends."""
 
     def script(_: StreamRequest, writer: StreamWriter) -> Handler:
@@ -48,11 +46,11 @@ async def on_the_wire(directory: Path) -> AsyncIterator[Stream]:
     service = Scripted(script)
     async with serving(directory, service) as rig, rig.opened() as stream:
         await stream.head()
-        yield stream, service.handlers[0].writer.stop_reading
+        yield stream
 
 
 @asynccontextmanager
-async def in_memory(_: Path) -> AsyncIterator[Stream]:
+async def in_memory(_: Path) -> AsyncIterator[SonicTransport]:
     """The same without a network."""
     connector = MemoryConnector(send_s=0.5)
     stream = connector.connect()
@@ -71,7 +69,7 @@ async def in_memory(_: Path) -> AsyncIterator[Stream]:
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve())
-        yield stream, service.stop_reading
+        yield stream
         await stream.close()
 
 
@@ -90,16 +88,34 @@ def test_whoever_listens_is_given_every_event_in_order_until_the_end(
 ) -> None:
     async def main() -> None:
         got: list[bytes] = []
-        async with opened(tmp_path) as (stream, _), asyncio.TaskGroup() as tasks:
+        async with opened(tmp_path) as stream, asyncio.TaskGroup() as tasks:
             tasks.create_task(stream.listen(got.append))
             for number, payload in enumerate(EVENTS):
                 if number % 2:
-                    assert stream.send_now(payload)
+                    assert stream.send_now(payload, b"next")
                 else:
-                    await stream.send(payload)
+                    await stream.send(payload, b"next")
             await stream.close_input()
             assert not stream.send_now(b"late")
-        assert got == EVENTS
+        assert got == [event for payload in EVENTS for event in (payload, b"next")]
+
+    run_clean(main)
+
+
+def test_a_bug_of_whoever_listens_is_raised_where_it_waits(tmp_path: Path) -> None:
+    def take(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with on_the_wire(tmp_path) as stream, asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(failing(stream))
+            await one_turn_of_the_loop()  # it listens
+            assert stream.send_now(b"x")
+            await listening
+
+    async def failing(stream: SonicTransport) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await stream.listen(take)
 
     run_clean(main)
 
@@ -110,7 +126,7 @@ def test_whoever_listens_learns_of_a_failure_after_what_came_before_and_again(
 ) -> None:
     async def main() -> None:
         got: list[bytes] = []
-        async with opened(tmp_path) as (stream, _):
+        async with opened(tmp_path) as stream:
             for payload in (*EVENTS, last):
                 assert stream.send_now(payload)
             for _ in range(2):
@@ -130,7 +146,7 @@ def test_a_listener_who_goes_takes_nothing_along(tmp_path: Path, opened: Opened)
             got.append(payload)
             first.set()
 
-        async with opened(tmp_path) as (stream, _), asyncio.TaskGroup() as tasks:
+        async with opened(tmp_path) as stream, asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(stream.listen(take))
             assert stream.send_now(b"heard")
             await first.wait()
@@ -143,25 +159,36 @@ def test_a_listener_who_goes_takes_nothing_along(tmp_path: Path, opened: Opened)
     run_clean(main)
 
 
-async def fill(stream: SonicTransport) -> None:
-    """Send until nothing goes any more: TCP has buffers of its own."""
+async def fill(stream: SonicTransport) -> int:
+    """Send until nothing goes any more (TCP has buffers of its own); returns how many pieces were taken."""
     piece = b"x" * 30_000
+    taken = 0
     while True:
-        taken = 0
+        at_once = 0
         while stream.send_now(piece):
-            taken += len(piece)
-            assert taken < 100 * MAX_IN_FLIGHT_BYTES
-        await stream.send(piece)
+            at_once += len(piece)
+            taken += 1
+            assert at_once < 100 * MAX_IN_FLIGHT_BYTES
+        try:
+            await stream.send(piece)
+        except TransportError:
+            return taken
+        taken += 1
 
 
-def test_a_stream_that_cannot_take_more_at_once_says_so_and_sends_nothing(
-    tmp_path: Path, opened: Opened
-) -> None:
+def test_a_stream_that_cannot_take_more_at_once_says_so_and_sends_nothing(tmp_path: Path) -> None:
     async def main() -> None:
-        async with opened(tmp_path) as (stream, stop_reading):
-            stop_reading()
-            with pytest.raises(TransportError, match="SendTimeout"):
-                await fill(stream)
+        service = Scripted()
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.head()
+            (handler,) = service.handlers
+            handler.writer.stop_reading()
+            taken = await fill(stream)
+            handler.writer.resume_reading()
+            await handler.has(taken)
+            await stream.send(b"last")
+            await handler.has(taken + 1)
+            assert handler.received[taken:] == [b"last"]
 
     run_clean(main)
 
@@ -188,7 +215,7 @@ def test_an_event_is_given_in_the_step_in_which_the_loop_learns_of_it(tmp_path: 
         came.set()
 
     async def main() -> None:
-        async with on_the_wire(tmp_path) as (stream, _), asyncio.TaskGroup() as tasks:
+        async with on_the_wire(tmp_path) as stream, asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(stream.listen(take))
             await one_turn_of_the_loop()  # it listens
             stream.send_now(b"x")

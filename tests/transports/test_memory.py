@@ -55,6 +55,7 @@ def test_refusals_silence_failures_and_bare_ends_are_errors() -> None:
         with pytest.raises(TransportError, match="Ended"):
             await ending.receive()
         services[4].stop_reading()
+        assert not deaf.send_now(b"x")
         with pytest.raises(TransportError, match="SendTimeout"):
             await deaf.send(b"x")
         services[4].resume_reading()
