@@ -155,6 +155,40 @@ assert ssl.create_default_context().get_ciphers()
     assert float(found.stdout) > 3
 
 
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is mapped")
+def test_files_that_are_no_programs_and_what_is_loaded_later_are_left_alone(tmp_path: Path) -> None:
+    data, later = tmp_path / "data", tmp_path / "later"
+    words = f"""
+import mmap
+import re
+from pathlib import Path
+from opusagent.footprint import ProgramFiles
+
+def mapped(name, **how):
+    file = Path(name)
+    file.write_bytes(b"x" * 1_000_000)
+    with file.open("rb") as stream:
+        found = mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE, **how)
+    assert found[:].count(b"x") == 1_000_000
+    return found
+
+def resident_kb(name):
+    return int(re.search(rf"{{name}}\\s+Size.*?Rss: +([0-9]+)", Path("/proc/self/smaps").read_text(), re.DOTALL)[1])
+
+data = mapped("{data}", prot=mmap.PROT_READ)
+files = ProgramFiles()
+later = mapped("{later}", prot=mmap.PROT_READ | mmap.PROT_EXEC)
+before = resident_kb("{data}"), resident_kb("{later}")
+files.let_go()
+assert (resident_kb("{data}"), resident_kb("{later}")) == before, before
+ProgramFiles().let_go()
+assert resident_kb("{data}") == before[0]
+assert resident_kb("{later}") == 0
+"""
+    subprocess.run([sys.executable, "-c", words], check=True)
+
+
 def test_program_files_are_let_go_again_and_again_while_there_are_calls_off_the_loops_thread() -> (
     None
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import cast
 
@@ -420,13 +421,13 @@ class _FickleCaller:
         self.recv = end.recv
         self.listen = end.listen
         self.close = end.close
-        self._every = every
+        self.every = every
         self._asked = 0
         self.texts: list[str] = []
 
     def send_now(self, text: str) -> bool:
         self._asked += 1
-        taken = self._asked % self._every == 0 and self._end.send_now(text)
+        taken = self._asked % self.every == 0 and self._end.send_now(text)
         if taken:
             self.texts.append(text)
         return taken
@@ -463,6 +464,37 @@ def test_texts_keep_their_order_and_number_whether_or_not_each_can_be_sent_at_on
     assert len(never) > 40
     assert always == never
     assert sometimes == never
+
+
+def test_nothing_overtakes_a_text_that_is_being_sent() -> None:
+    async def main() -> None:
+        services = Services()
+        bridge_end, phone_end = caller_pair()
+        fickle = _FickleCaller(bridge_end, every=1)
+        line = new_line(services, plan=PLAN, caller=fickle)
+        line.phone = phone_end
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            await line.quiet(0.5)
+            line.peer.stop_user_stream()
+            line.peer.start_user_stream()
+            stop, start = line.peer.texts_to_send()
+            fickle.texts.clear()
+            fickle.every = 10**9
+            line.bridge.step(FromCaller(stop))
+            await one_turn_of_the_loop()  # the writer has it, and waits
+            assert fickle.texts == []
+            fickle.every = 1
+            line.bridge.step(FromCaller(start))
+            await line.quiet(0.1)
+            stopped, started, *_ = (json.loads(text)["type"] for text in fickle.texts)
+            assert (stopped, started) == ("userStream.stopped", "userStream.started")
+            await line.hang_up()
+
+        await carried(line, services, caller)
+
+    run(main())
 
 
 def talked_at(plan: CallPlan = GREETING) -> tuple[Services, Line, _MoodyCaller]:
