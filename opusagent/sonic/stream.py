@@ -17,12 +17,14 @@ from opusagent.models.session_state import Role, ToolSpec, Turn
 from opusagent.sonic import events as wire
 from opusagent.sonic.history import split_utf8
 from opusagent.sonic.reader import SonicEvent, StreamReader, ToolRequested
-from opusagent.sonic.wire import AudioWriter, WireEvent, dump
+from opusagent.sonic.wire import AudioWriter, EventWriter, WireEvent, dump
 
 __all__ = ["SonicConfig", "SonicStream"]
 
 SILENT_FRAME_S: Final = 0.02
 V1_MODEL: Final = "nova-sonic-v1"
+_NAME: Final = "the name of a block"
+_TEXT: Final = "the text of a block"
 _JSON: Final = wire.MediaConfiguration(media_type="application/json")
 
 
@@ -75,6 +77,15 @@ class SonicStream:
         self._audio_name = new_id()
         self._audio = AudioWriter(
             wire.AudioInput(prompt_name=self._prompt, content_name=self._audio_name, content="")
+        )
+        self._text_starts: dict[tuple[str, bool], EventWriter] = {}
+        self._text_input = EventWriter(
+            wire.TextInput(prompt_name=self._prompt, content_name=_NAME, content=_TEXT),
+            _NAME,
+            _TEXT,
+        )
+        self._content_end = EventWriter(
+            wire.ClientContentEnd(prompt_name=self._prompt, content_name=_NAME), _NAME
         )
         self._phase = _Phase.NEW
         self._audio_sent = False
@@ -234,19 +245,22 @@ class SonicStream:
 
     def _text_block(self, role: str, text: str, *, interactive: bool) -> None:
         name = self._new_id()
-        self._queue(
-            wire.ClientContentStart(
-                prompt_name=self._prompt,
-                content_name=name,
-                type="TEXT",
-                interactive=interactive,
-                role=role,
-                text_input_configuration=wire.MediaConfiguration(),
+        if (start := self._text_starts.get((role, interactive))) is None:
+            start = self._text_starts[role, interactive] = EventWriter(
+                wire.ClientContentStart(
+                    prompt_name=self._prompt,
+                    content_name=_NAME,
+                    type="TEXT",
+                    interactive=interactive,
+                    role=role,
+                    text_input_configuration=wire.MediaConfiguration(),
+                ),
+                _NAME,
             )
-        )
+        self._payloads.append(start(name))
         for part in split_utf8(text, self._config.max_part_bytes):
-            self._queue(wire.TextInput(prompt_name=self._prompt, content_name=name, content=part))
-        self._queue(wire.ClientContentEnd(prompt_name=self._prompt, content_name=name))
+            self._payloads.append(self._text_input(name, part))
+        self._payloads.append(self._content_end(name))
 
     def _open_audio(self) -> None:
         self._phase = _Phase.TALKING

@@ -9,12 +9,13 @@ from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from opusagent.errors import RemoteProtocolError
 
 __all__ = [
     "AudioWriter",
+    "EventWriter",
     "UnknownEvent",
     "WireEvent",
     "WireModel",
@@ -119,3 +120,32 @@ class AudioWriter:
     def __call__(self, pcm: bytes) -> bytes:
         """The event that carries this PCM."""
         return self._prefix + encode_audio(pcm) + self._suffix
+
+
+class EventWriter:
+    """Writes events that differ in a few strings alone: everything else is prepared once.
+
+    Equal to `dump` of the model, which the tests compare it with, at a tenth of its time. The history of
+    a long call is hundreds of events, written in one step in which no other call's audio moves.
+    """
+
+    def __init__(self, model: WireEvent, *blanks: str) -> None:
+        """Take the event to repeat, and the values in it that differ, in the order in which they are written.
+
+        Each must be in the event once, and need no escapes.
+        """
+        rest = dump(model)
+        self._pieces: list[bytes] = []
+        for blank in blanks:
+            piece, _, rest = rest.partition(b'"' + blank.encode() + b'"')
+            self._pieces.append(piece)
+        self._end = rest
+
+    def __call__(self, *values: str) -> bytes:
+        """The event with these in their places."""
+        filled = [
+            part
+            for piece, value in zip(self._pieces, values, strict=True)
+            for part in (piece, to_json(value))
+        ]
+        return b"".join((*filled, self._end))

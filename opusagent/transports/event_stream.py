@@ -254,6 +254,9 @@ class ChunkSigner:
         self._service = service
         self._signature = first_signature
         self._utcnow = utcnow
+        self._millisecond = -1
+        self._date = b""
+        self._date_hash = ""
         self._second = -1
         self._day = ""
         self._mac = hmac.new(b"", digestmod="sha256")
@@ -263,11 +266,14 @@ class ChunkSigner:
         """Give the outer frame around `payload`. An empty payload is the end of the input."""
         now = self._utcnow()
         milliseconds = int(now.timestamp() * 1000)
-        if milliseconds // 1000 != self._second:
-            self._enter_second(now, milliseconds // 1000)
-        date = _DATE_PREFIX + _INT64.pack(milliseconds)
+        if milliseconds != self._millisecond:
+            self._millisecond = milliseconds
+            if milliseconds // 1000 != self._second:
+                self._enter_second(now, milliseconds // 1000)
+            self._date = _DATE_PREFIX + _INT64.pack(milliseconds)
+            self._date_hash = hashlib.sha256(self._date).hexdigest()
         text = (
-            f"{self._preamble}{self._signature}\n{hashlib.sha256(date).hexdigest()}\n"
+            f"{self._preamble}{self._signature}\n{self._date_hash}\n"
             f"{hashlib.sha256(payload).hexdigest()}"
         )
         # Not `hmac.digest`: that lets go of the GIL, and the CRT's thread is often waiting for it.
@@ -275,7 +281,7 @@ class ChunkSigner:
         mac.update(text.encode())
         signature = mac.digest()
         self._signature = signature.hex()
-        return encode_frame(date + _SIGNATURE_PREFIX + signature, payload)
+        return encode_frame(self._date + _SIGNATURE_PREFIX + signature, payload)
 
     def _enter_second(self, now: datetime, second: int) -> None:
         self._second = second

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 
 from opusagent.errors import RemoteProtocolError
 from opusagent.sonic import events as wire
-from opusagent.sonic.wire import AudioWriter, UnknownEvent, decode_audio, dump, encode_audio
+from opusagent.sonic.wire import (
+    AudioWriter,
+    EventWriter,
+    UnknownEvent,
+    decode_audio,
+    dump,
+    encode_audio,
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -87,6 +94,15 @@ def test_the_prepared_writer_writes_what_the_model_writes(pcm: bytes) -> None:
     empty = wire.AudioInput(prompt_name="P", content_name="C", content="")
     full = empty.model_copy(update={"content": encode_audio(pcm).decode()})
     assert AudioWriter(empty)(pcm) == dump(full)
+
+
+@given(st.text(), st.text())
+def test_a_prepared_event_is_what_the_model_writes(name: str, text: str) -> None:
+    blank = wire.TextInput(prompt_name="P", content_name="a name", content="a text")
+    full = blank.model_copy(update={"content_name": name, "content": text})
+    assert EventWriter(blank, "a name", "a text")(name, text) == dump(full)
+    end = wire.ClientContentEnd(prompt_name="P", content_name="a name")
+    assert EventWriter(end, "a name")(name) == dump(end.model_copy(update={"content_name": name}))
 
 
 @given(st.binary())
