@@ -122,9 +122,8 @@ class BaseBridge:
         self._finished: asyncio.Future[CallOutcome] = self._loop.create_future()
         self._cut_short = False  # cancelled, or ended by a bug: the core is not asked any more
         self._tasks: asyncio.TaskGroup
-        self._context = (
-            contextvars.copy_context()
-        )  # of the log: steps are taken in the network's, too
+        # Has the log's fields of this call; what comes off the network comes in a context without them.
+        self._context = contextvars.copy_context()
         self._streams: set[asyncio.Task[None]] = set()
         self._running_tools: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None

@@ -64,8 +64,8 @@ class SonicTransport(Protocol):
         """Send JSON events, together, without waiting, and in their place after what was sent before.
 
         Returns:
-            Whether all were sent, or none. If none not (the service reads too slowly, the stream is not open yet, or
-            not any more), `send` waits or says why.
+            Whether they were sent, all or none. Where not (the service reads too slowly, the stream is
+            not open yet, or not any more), `send` waits or says why.
         """
 
     async def receive(self) -> bytes | None:

@@ -227,10 +227,11 @@ class Exchange:
     async def deliver(self, take: Callable[[bytes], bool]) -> None:
         """Give every part of the response body to `take` in the step in which the loop learns of it.
 
-        Returns when the body is complete, or `take` wants no more. It must not raise.
+        Returns when the body is complete, or `take` wants no more.
 
         Raises:
             TransportError: If the connection is lost, after everything that came before.
+            Exception: What `take` raises, which gets no more then.
         """
         while True:
             while self._chunks:
