@@ -221,6 +221,9 @@ class BaseBridge:
     def _run_all(self, effects: list[Effect]) -> None:
         if texts := [effect.text for effect in effects if isinstance(effect, ToCaller)]:
             self._send(texts)
+        if len(effects) == 1 and not isinstance(effects[0], ControlToSonic):
+            self._run(effects[0])  # the way of a chunk of audio
+            effects = []
         for stream, group in groupby(effects, _events_to):
             if stream is None:
                 for effect in group:
