@@ -221,9 +221,6 @@ class BaseBridge:
     def _run_all(self, effects: list[Effect]) -> None:
         if texts := [effect.text for effect in effects if isinstance(effect, ToCaller)]:
             self._send(texts)
-        if len(effects) == 1 and not isinstance(effects[0], ControlToSonic):
-            self._run(effects[0])  # the way of a chunk of audio
-            effects = []
         for stream, group in groupby(effects, _events_to):
             if stream is None:
                 for effect in group:
@@ -236,8 +233,12 @@ class BaseBridge:
 
     def _run(self, effect: Effect) -> None:
         match effect:
-            case AudioToSonic() | OpenStream() | CloseStream():
-                self._run_on_stream(effect)
+            case AudioToSonic(stream, pcm):
+                self._pipes[stream].put_audio(pcm)
+            case OpenStream(stream):
+                self._open(stream)
+            case CloseStream(stream):
+                self._pipes.pop(stream).finish()
             case ToCaller() | ControlToSonic():
                 pass  # sent already: those of a step go together
             case HangUpSocket():
@@ -301,13 +302,10 @@ class BaseBridge:
             self.step(CallerLost())
 
     def _send(self, texts: list[str]) -> None:
-        if self._writer_waits and not self._outbox.size:  # at once, without a turn of the loop
-            sent = 0
-            while sent < len(texts) and self._caller.send_now(texts[sent]):
-                sent += 1
-            if sent == len(texts):
+        while self._writer_waits and not self._outbox.size and self._caller.send_now(texts[0]):
+            texts = texts[1:]  # at once, without a turn of the loop
+            if not texts:
                 return
-            texts = texts[sent:]
         self._outbox.put(texts)
         if self._outbox.size > self._max_unsent:
             self._outbox.clear()
@@ -316,15 +314,6 @@ class BaseBridge:
         self._to_send.set()
 
     # The streams
-
-    def _run_on_stream(self, effect: AudioToSonic | OpenStream | CloseStream) -> None:
-        match effect:
-            case AudioToSonic(stream, pcm):
-                self._pipes[stream].put_audio(pcm)
-            case OpenStream(stream):
-                self._open(stream)
-            case CloseStream(stream):
-                self._pipes.pop(stream).finish()
 
     def _open(self, stream: StreamId) -> None:
         rate = self._call.caller_bytes_per_second

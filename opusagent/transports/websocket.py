@@ -31,7 +31,7 @@ from websockets.protocol import State
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.transports import CallerTransport
-from opusagent.transports.arrivals import Arrivals
+from opusagent.transports.direct import DirectConnection
 
 __all__ = ["WebSocketServer", "connect"]
 
@@ -276,11 +276,11 @@ _LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$")
 _BODY_HEADERS: Final = re.compile(rb"(?im)^(?:content-length|transfer-encoding):[^\n]*\n")
 
 
-class _Client(Arrivals, ClientConnection):
+class _Client(DirectConnection, ClientConnection):
     """The caller's end."""
 
 
-class _Connection(Arrivals, ServerConnection):
+class _Connection(DirectConnection, ServerConnection):
     """Answers a POST as if it were a GET: the library closes on any request with a body.
 
     AudioCodes' health check may be either (AudioCodes Bot API; reports of Live Hub users).

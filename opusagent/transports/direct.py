@@ -17,12 +17,12 @@ from websockets.frames import Frame, Opcode
 if TYPE_CHECKING:
     from websockets.http11 import Request, Response
 
-__all__ = ["Arrivals"]
+__all__ = ["DirectConnection"]
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
-class Arrivals(Connection):
+class DirectConnection(Connection):
     """To be mixed into the library's connection of either end.
 
     Attributes:
