@@ -20,8 +20,9 @@ CLOSE_S = 3.0
 AT_ONCE_BYTES = 8_000
 """The most audio that is sent in the step that has it: more is a replay, and goes in pieces of `EVENT_S`."""
 
-TOGETHER_BYTES = 64 * 1024
-"""Control events are sent together until they are this much: a whole history, and a part of the window."""
+TOGETHER = 64
+"""So many control events are sent together: some 2 ms of signing. A whole history is hundreds of them; between
+its pieces the audio of other calls has its turn."""
 
 TOGETHER_S = 0.005
 """Audio that follows other audio so soon is a burst: it waits for one turn of the loop, and is joined."""
@@ -66,7 +67,7 @@ class SonicPipe:
         self._on_payload = on_payload
         self._on_lost = on_lost
         self._on_dropped = on_dropped
-        self._outbox: deque[bytes | AudioTail] = deque()
+        self._outbox: deque[bytes | AudioTail | Callable[[], None]] = deque()
         self._something = asyncio.Event()
         self._finishing = asyncio.Event()
         self._has_head = False
@@ -76,9 +77,15 @@ class SonicPipe:
 
     def put(self, *payloads: bytes) -> None:
         """Send control events, together, after what waits."""
-        if self._is_at_rest and self._transport.send_now(*payloads):
+        together = len(payloads) <= TOGETHER
+        if together and self._is_at_rest and self._transport.send_now(*payloads):
             return
         self._outbox.extend(payloads)
+        self._something.set()
+
+    def when_sent(self, then: Callable[[], None]) -> None:
+        """Have this called, in a later step, when all that was put so far has been sent; not if it is not."""
+        self._outbox.append(then)
         self._something.set()
 
     def put_audio(self, pcm: bytes) -> None:
@@ -162,7 +169,15 @@ class SonicPipe:
     async def _send_all(self) -> None:
         while True:
             while self._outbox:
+                if callable(then := self._outbox[0]):
+                    self._outbox.popleft()
+                    if not self._finishing.is_set():
+                        await self._transport.flush()
+                        self._loop.call_soon(then)
+                    continue
                 await self._transport.send(*self._next())
+                if self._outbox:
+                    await self._let_others()
             if self._finishing.is_set():
                 await self._transport.close_input()
                 return
@@ -173,6 +188,11 @@ class SonicPipe:
             finally:
                 self._writer_waits = False
 
+    async def _let_others(self) -> None:
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_soon(_resolve, turn)
+        await turn
+
     def _next(self) -> list[bytes]:
         """What goes next, and together: audio in one event, or control events."""
         outbox = self._outbox
@@ -182,15 +202,15 @@ class SonicPipe:
                 outbox.popleft()
             return [self._encode(pcm)]
         events: list[bytes] = []
-        size = 0
-        while outbox and size < TOGETHER_BYTES:
-            event = outbox[0]
-            if isinstance(event, AudioTail):
-                break
+        while outbox and len(events) < TOGETHER and isinstance(event := outbox[0], bytes):
             events.append(event)
-            size += len(event)
             outbox.popleft()
         return events
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():  # nor cancelled
+        future.set_result(None)
 
 
 def _first(group: BaseExceptionGroup[TransportError]) -> TransportError:

@@ -68,6 +68,13 @@ class SonicTransport(Protocol):
             not open yet, or not any more), `send` waits or says why.
         """
 
+    async def flush(self) -> None:
+        """Wait until all that was sent has left this process, as far as can be told.
+
+        Raises:
+            TransportError: If it cannot: the stream is gone, or the service reads too slowly.
+        """
+
     async def receive(self) -> bytes | None:
         """Wait, without bound, for the next JSON event; None is the end that we asked for.
 

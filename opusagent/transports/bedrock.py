@@ -250,6 +250,16 @@ class BedrockTransport:
             raise TransportError("ConnectionLost", "not open")
         await self._publisher.send(*payloads)
 
+    async def flush(self) -> None:
+        """Wait until all that was sent has been written to the connection.
+
+        Raises:
+            TransportError: `ConnectionLost` or `SendTimeout`.
+        """
+        if self._publisher is None:
+            raise TransportError("ConnectionLost", "not open")
+        await self._publisher.flush()
+
     def send_now(self, *payloads: bytes) -> bool:
         """Send JSON events if that needs no waiting; returns whether they were sent."""
         return self._publisher is not None and self._publisher.send_now(*payloads)

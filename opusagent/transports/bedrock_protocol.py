@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -220,14 +220,25 @@ class Publisher(EventPublisher[Any]):
             TransportError: If the connection is gone, the input closed, or nothing is read.
         """
         if not self._exchange.has_room:
-            try:
-                async with asyncio.timeout(self._send_s):
-                    await self._exchange.wait_for_room()
-            except TimeoutError:
-                raise TransportError("SendTimeout", f"{self._send_s} s") from None
+            await self._bounded(self._exchange.wait_for_room())
         if self.closed:
             raise TransportError("Closed", "the input was closed")
         self._write(events)
+
+    async def flush(self) -> None:
+        """Wait until everything has been written.
+
+        Raises:
+            TransportError: If the connection is gone, or nothing is read.
+        """
+        await self._bounded(self._exchange.wait_until_written())
+
+    async def _bounded(self, wait: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._send_s):
+                await wait
+        except TimeoutError:
+            raise TransportError("SendTimeout", f"{self._send_s} s") from None
 
     def send_now(self, *events: bytes) -> bool:
         """Send JSON events if that needs no waiting; returns whether they were sent."""

@@ -118,6 +118,7 @@ class Exchange:
         self._responded: asyncio.Future[Head] = self._quiet_future()
         self._shut: asyncio.Future[None] = self._quiet_future()
         self._in_flight = 0
+        self._has_unwritten = False
         self._writes: deque[tuple[CrtFuture[None], int]] = deque()
         # These three are touched by both threads, each step of it atomic.
         self._chunks: deque[bytes] = deque()
@@ -192,7 +193,21 @@ class Exchange:
 
     async def wait_for_room(self) -> None:
         """Wait while too much is queued, without bound. Never waits once the connection is gone."""
-        while self._in_flight > MAX_IN_FLIGHT_BYTES and self._phase is not _Phase.OVER:
+        await self._wait_for(MAX_IN_FLIGHT_BYTES)
+
+    async def wait_until_written(self) -> None:
+        """Wait, without bound, until nothing is queued any more.
+
+        Raises:
+            TransportError: If the connection is gone.
+        """
+        self._forget_finished_writes()
+        await self._wait_for(0)
+        if self._has_unwritten or self._phase is _Phase.OVER:
+            raise self._gone()
+
+    async def _wait_for(self, in_flight_bytes: int) -> None:
+        while self._in_flight > in_flight_bytes and self._phase is not _Phase.OVER:
             written: asyncio.Future[None] = self._loop.create_future()
             self._writes[0][0].add_done_callback(partial(self._on_written, written))
             await written
@@ -362,7 +377,9 @@ class Exchange:
 
     def _forget_finished_writes(self) -> None:
         while self._writes and self._writes[0][0].done():
-            self._in_flight -= self._writes.popleft()[1]
+            future, count = self._writes.popleft()
+            self._in_flight -= count
+            self._has_unwritten |= future.exception() is not None
 
     def _gone(self) -> TransportError:
         return self._error or TransportError("ConnectionLost", "not connected")

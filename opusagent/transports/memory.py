@@ -142,15 +142,26 @@ class MemorySonic:
         Raises:
             TransportError: `Closed`, or `SendTimeout` while the service does not read.
         """
+        await self._until_it_reads()
+        if self._link.to_service.is_ended:
+            raise TransportError("Closed", "the input was closed")
+        for payload in payloads:
+            self._link.to_service.put(payload)
+
+    async def _until_it_reads(self) -> None:
         try:
             async with asyncio.timeout(self._send_s):
                 await self._link.service_reads.wait()
         except TimeoutError:
             raise TransportError("SendTimeout", f"{self._send_s} s") from None
-        if self._link.to_service.is_ended:
-            raise TransportError("Closed", "the input was closed")
-        for payload in payloads:
-            self._link.to_service.put(payload)
+
+    async def flush(self) -> None:
+        """Wait until the service reads.
+
+        Raises:
+            TransportError: `Closed`, or `SendTimeout` while it does not.
+        """
+        await self.send()
 
     def send_now(self, *payloads: bytes) -> bool:
         """Give events to the service if it reads; returns whether they were given."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
 
 from opusagent.audio.tail import AudioTail
-from opusagent.bridges.sonic_pipe import TOGETHER_BYTES, SonicPipe
+from opusagent.bridges.sonic_pipe import TOGETHER, SonicPipe
 from opusagent.errors import TransportError
 from opusagent.transports.memory import MemoryConnector, MemorySonic, ServiceEnd
 from tests.bridges.rig import at_hand, one_turn_of_the_loop
@@ -186,19 +187,150 @@ def test_control_events_that_come_or_wait_together_are_sent_together_and_audio_b
         pipe.put(b"a", b"b")
         pipe.put_audio(b"11")
         pipe.put(b"c")
-        large = bytes(TOGETHER_BYTES)
-        pipe.put(large, b"d")
+        many = tuple(b"d%d" % n for n in range(TOGETHER))
+        pipe.put(*many)
         async with asyncio.TaskGroup() as tasks:
             sent = tasks.create_task(received(end))
             tasks.create_task(pipe.run())
             await pass_time(0.1)
             pipe.put(b"e", b"f")
             pipe.finish()
-        groups = [(b"prompt", b"a", b"b"), (b"audio:11",), (b"c", large), (b"d",), (b"e", b"f")]
+        groups = [(b"prompt", b"a", b"b"), (b"audio:11",), (b"c", *many[:-1]), many[-1:]]
+        groups.append((b"e", b"f"))
         assert noting.together == groups
         assert sent.result() == [payload for group in groups for payload in group]
 
     run(main())
+
+
+def test_between_the_pieces_of_a_history_others_have_their_turn() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        noting = _Noting(connector.connect())
+        pipe, _ = new_pipe(connector, transport=noting)
+        loop = asyncio.get_running_loop()
+
+        def other() -> None:
+            noting.together.append(())
+            if not pipe_runs.done():
+                loop.call_soon(other)
+
+        history = [b"%d" % n for n in range(3 * TOGETHER)]
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(received(connector.streams[0]))
+            pipe_runs = tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put(*history)
+            pipe.put_audio(b"11")
+            assert noting.together == []
+            other()
+            pipe.finish()
+        assert sent.result() == [*history, b"audio:11"]
+        pieces = [place for place, piece in enumerate(noting.together) if piece]
+        assert [len(noting.together[place]) for place in pieces] == [TOGETHER] * 3 + [1]
+        assert all(after - before > 1 for before, after in itertools.pairwise(pieces))
+
+    run(main())
+
+
+def test_it_says_when_what_was_put_has_been_sent() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        noting = _Noting(connector.connect())
+        pipe, _ = new_pipe(connector, transport=noting)
+        said: list[int] = []
+
+        def then() -> None:
+            said.append(sum(len(piece) for piece in noting.together))
+
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(received(connector.streams[0]))
+            pipe.put(b"prompt")
+            pipe.when_sent(then)
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.when_sent(then)
+            assert said == [1]  # never in this very step
+            await pass_time(0.1)
+            pipe.put(*(b"%d" % n for n in range(2 * TOGETHER)))
+            pipe.when_sent(then)
+            pipe.put_audio(b"11")
+            await pass_time(0.1)
+            pipe.finish()
+        assert said[:2] == [1, 1]
+        assert said[2] >= 1 + 2 * TOGETHER
+        assert len(said) == 3
+        assert len(sent.result()) == 2 + 2 * TOGETHER
+
+    run(main())
+
+
+def test_what_the_service_does_not_read_has_not_been_sent() -> None:
+    async def main() -> None:
+        connector = MemoryConnector(send_s=100.0)
+        pipe, _ = new_pipe(connector)
+        end = connector.streams[0]
+        said: list[str] = []
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(received(end))
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put(b"a")
+            end.stop_reading()
+            pipe.when_sent(lambda: said.append("sent"))
+            await pass_time(1.0)
+            assert said == []
+            end.resume_reading()
+            await pass_time(0.1)
+            assert said == ["sent"]
+            pipe.finish()
+        assert sent.result() == [b"a"]
+
+    run(main())
+
+
+def test_a_pipe_that_ends_does_not_say_that_it_has_sent() -> None:
+    async def main() -> None:
+        connector = MemoryConnector()
+        pipe, _ = new_pipe(connector)
+        said: list[str] = []
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(received(connector.streams[0]))
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put(b"a")
+            pipe.when_sent(lambda: said.append("sent"))
+            pipe.put(b"end")
+            pipe.finish()
+        assert sent.result() == [b"a", b"end"]
+        assert said == []
+
+    run(main())
+
+
+def test_a_stream_that_breaks_between_the_pieces_of_a_history_is_lost_and_nothing_else() -> None:
+    problems: list[dict[str, object]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, problem: problems.append(problem))
+        connector = MemoryConnector()
+        pipe, noted = new_pipe(connector)
+        end = connector.streams[0]
+        said: list[str] = []
+        end.accept()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pipe.run())
+            await pass_time(0.1)
+            pipe.put(*(b"%d" % n for n in range(5 * TOGETHER)))
+            pipe.when_sent(lambda: said.append("sent"))
+            await one_turn_of_the_loop()
+            end.fail("validationException", "over max limit")
+        assert noted.lost == ["validationException"]
+        assert said == []
+
+    run(main())
+    assert problems == []
 
 
 def test_a_long_replay_leaves_in_pieces_even_when_nothing_waits() -> None:

@@ -193,6 +193,62 @@ def test_a_stream_that_cannot_take_more_at_once_says_so_and_sends_nothing(tmp_pa
     run_clean(main)
 
 
+def test_what_was_sent_has_left_when_it_was_flushed(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted()
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.head()
+            await stream.flush()  # there is nothing to wait for
+            (handler,) = service.handlers
+            handler.writer.stop_reading()
+            taken = await fill(stream)
+            flushing = asyncio.ensure_future(stream.flush())
+            await one_turn_of_the_loop()
+            assert not flushing.done()
+            handler.writer.resume_reading()
+            await flushing
+            assert stream.send_now(b"last")
+            await stream.flush()
+            await handler.has(taken + 1)
+
+    run_clean(main)
+
+
+def test_what_a_connection_took_with_it_was_not_sent(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted()
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            with pytest.raises(TransportError, match="not open"):
+                await rig.transport().flush()
+            await stream.head()
+            (handler,) = service.handlers
+            handler.writer.stop_reading()
+            await fill(stream)
+            flushing = asyncio.ensure_future(stream.flush())
+            await one_turn_of_the_loop()
+            handler.writer.abort()
+            with pytest.raises(TransportError, match="ConnectionLost"):
+                await flushing
+            with pytest.raises(TransportError):
+                await stream.flush()
+
+    run_clean(main)
+
+
+def test_a_stream_that_is_not_read_is_not_flushed(tmp_path: Path) -> None:
+    async def main() -> None:
+        service = Scripted()
+        async with serving(tmp_path, service) as rig, rig.opened() as stream:
+            await stream.head()
+            (handler,) = service.handlers
+            handler.writer.stop_reading()
+            await fill(stream)
+            with pytest.raises(TransportError, match="SendTimeout"):
+                await stream.flush()
+
+    run_clean(main)
+
+
 def test_a_stream_that_is_not_open_yet_or_not_any_more_takes_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path, Scripted()) as rig:
