@@ -53,7 +53,7 @@ class CallFacts:
         """Learn from what the call reports, and pass it on."""
         stream = report.fields.get("stream")
         match report.event:
-            case "standby ready":
+            case "standby opened":
                 self._heads[stream] = self._now()
             case "stream opened":
                 self._heads[stream] = self._now()

@@ -26,6 +26,10 @@ LIKENESS = 0.5
 """Share of words that two wordings of one sentence have in common, at least."""
 
 
+MAX_WAITING = 4
+"""So many answers may wait to be played; one before them that seems to has lost its sound."""
+
+
 class _Told(enum.Enum):
     """What is known of a sentence of the bot."""
 
@@ -53,6 +57,12 @@ class _Sentence:
         unseen = self.told is _Told.FINAL and not self.audio_id
         return self.told in _SPOKEN and (not given_only or self.given or unseen)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it counts as said, and may still be cut off before a word of it is heard."""
+        followed = bool(self.audio_id) or self.told is _Told.PROMISED
+        return self.told in _SPOKEN and followed and not self.given
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -66,6 +76,28 @@ class _Entry:
     complete: bool = False
     broken_off: bool = False  # by the end of the call in the process that spoke it
     extra: dict[str, JsonValue] = field(default_factory=dict)
+    known: ConversationItem | None = None
+
+    def item(self, *, given_only: bool) -> ConversationItem | None:
+        """As it is stored or told; None where nothing was said. It is made anew only where it differs."""
+        text = self.spoken_text(given_only=given_only)
+        if not text:
+            return None
+        known, unfinished = self.known, given_only and self.unfinished
+        if known is None or (known.text, known.interrupted, known.unfinished) != (
+            text,
+            self.interrupted,
+            unfinished,
+        ):
+            known = self.known = ConversationItem(
+                type="input" if self.text is not None else "output",
+                text=text,
+                at=self.at,
+                interrupted=self.interrupted,
+                unfinished=unfinished,
+                **self.extra,
+            )
+        return known
 
     @property
     def unfinished(self) -> bool:
@@ -231,6 +263,12 @@ class TranscriptManager:
 
     # What others read
 
+    @property
+    def waits_from(self) -> datetime | None:
+        """When the oldest of the newest answers began that waits for the phone in part; None where none does."""
+        answers = [entry for entry in self._entries if entry.text is None][-MAX_WAITING:]
+        return next((e.at for e in answers if any(s.waits for s in e.sentences)), None)
+
     def get_conversation_context(self, *, given_only: bool = False) -> list[ConversationItem]:
         """The turns in order; those without a word heard are left out.
 
@@ -238,18 +276,8 @@ class TranscriptManager:
             given_only: Leave out the sentences that still wait to be handed to the phone, and mark the
                 answers that are `unfinished`.
         """
-        return [
-            ConversationItem(
-                type="input" if entry.text is not None else "output",
-                text=text,
-                at=entry.at,
-                interrupted=entry.interrupted,
-                unfinished=given_only and entry.unfinished,
-                **entry.extra,
-            )
-            for entry in self._entries
-            if (text := entry.spoken_text(given_only=given_only))
-        ]
+        items = (entry.item(given_only=given_only) for entry in self._entries)
+        return [item for item in items if item is not None]
 
     def restore_conversation_context(
         self,

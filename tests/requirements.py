@@ -19,6 +19,7 @@ __all__ = ["PENDING", "PROMISES", "Promise"]
 
 _CONTINUATION = "call/test_continuation.py::"
 _HANDOVER = "call/test_handover.py::"
+_AHEAD = "call/test_history_ahead.py::"
 _RING = "call/test_ring.py::"
 _MODEL = "call/test_model_side.py::"
 _REPORTING = "bridges/test_reporting.py::"
@@ -176,7 +177,11 @@ CONTINUATION: Final[dict[str, Promise]] = {
             "sonic/test_stream.py::test_history_goes_out_block_by_block_before_the_audio_opens",
             _HANDOVER
             + "test_the_new_stream_is_told_what_was_said_and_then_hears_the_caller_without_a_gap",
+            _AHEAD + "test_a_standby_is_told_at_once_what_is_settled",
+            _AHEAD + "test_at_the_switch_it_is_told_the_rest_and_nothing_twice",
         ),
+        departed="What will not change any more is sent before: of a long call it is more than goes out "
+        "at once while the caller waits.",
     ),
     "C22": Promise(
         says="The change comes when the bot has finished, or was interrupted.",

@@ -54,7 +54,7 @@ def test_a_streams_age_counts_from_its_head_also_where_it_waited_its_turn() -> N
     watched = Watched()
     watched.tell("stream opened", 1)
     watched.clock.advance(400)
-    watched.tell("standby ready", 2)
+    watched.tell("standby opened", 2)
     watched.clock.advance(5)
     assert watched.shows() == (405.0, 0)
     watched.tell("stream switched", 2)

@@ -140,6 +140,57 @@ def test_a_rest_that_will_be_heard_is_told_and_stored_only_once_it_is(told: Told
     assert stored(told) == ["One. Two."]
 
 
+def test_an_answer_waits_until_the_phone_was_given_a_part_of_each_sentence(told: Told) -> None:
+    transcript = told.transcript
+    told.speaks("One.", "a")
+    assert transcript.waits_from == NOW
+    transcript.bot_given(content_id="a")
+    assert transcript.waits_from is None
+    told.plans("Two.")
+    assert transcript.waits_from is None  # it has not been said at all
+    transcript.bot_will_say(stream=1)
+    assert transcript.waits_from == NOW
+    told.voices("b")
+    told.final("Two.")
+    assert transcript.waits_from == NOW
+    transcript.bot_given(content_id="b")
+    assert transcript.waits_from is None
+    told.speaks("Three.", "c")
+    transcript.bot_interrupted(heard={"b"}, unheard={"c"})
+    assert transcript.waits_from is None
+    told.final("Four, of which nobody knew.")
+    assert transcript.waits_from is None
+
+
+def test_an_answer_of_long_ago_waits_no_more(told: Told) -> None:
+    told.speaks("This lost its sound.", "a")
+    told.finishes()
+    for number in range(4):
+        assert told.transcript.waits_from == NOW
+        told.speaks("More.", f"b{number}")
+        told.transcript.bot_given(content_id=f"b{number}")
+        told.finishes()
+    assert told.transcript.waits_from is None
+
+
+def test_what_becomes_of_an_answer_is_seen_each_time_it_is_read(told: Told) -> None:
+    told.speaks("One.", "a")
+    context = told.transcript.get_conversation_context
+    (before,) = context()
+    assert context()[0] is before  # made once
+    assert context(given_only=True) == []
+    told.transcript.bot_given(content_id="a")
+    (given,) = context(given_only=True)
+    assert given.unfinished
+    told.finishes()
+    assert not context(given_only=True)[0].unfinished
+    assert not before.interrupted
+    told.transcript.bot_interrupted(heard={"a"}, unheard=set())
+    assert context()[0].interrupted
+    told.final("One. And more.")
+    assert context()[0].text == "One. And more."
+
+
 def test_a_rest_that_does_not_come_after_all_was_not_said(told: Told) -> None:
     told.speaks("One.", "a")
     told.plans("Two.")

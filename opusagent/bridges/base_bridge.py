@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from itertools import groupby
-from typing import assert_never
+from typing import Any, assert_never
 
 from pydantic import JsonValue
 
@@ -35,6 +35,7 @@ from opusagent.call.events import (
     FromSonic,
     HangUpSocket,
     KeepState,
+    NoteSent,
     OpenStream,
     Record,
     RecordSilence,
@@ -44,6 +45,7 @@ from opusagent.call.events import (
     StreamId,
     StreamLost,
     StreamOpened,
+    StreamSent,
     ToCaller,
     ToolCall,
     ToolFinished,
@@ -226,9 +228,8 @@ class BaseBridge:
                 for effect in group:
                     self._run(effect)
             else:  # a history is hundreds of events: they go together
-                self._pipes[stream].put(
-                    *(e.payload for e in group if isinstance(e, ControlToSonic))
-                )
+                events = (effect for effect in group if isinstance(effect, ControlToSonic))
+                self._pipes[stream].put(*(event.payload for event in events))
         self._rearm()
 
     def _run(self, effect: Effect) -> None:
@@ -241,11 +242,13 @@ class BaseBridge:
                 self._pipes.pop(stream).finish()
             case ToCaller() | ControlToSonic():
                 pass  # sent already: those of a step go together
+            case NoteSent(stream):
+                self._pipes[stream].when_sent(partial(self.step, StreamSent(stream)))
             case HangUpSocket():
                 self._closing = effect
                 self._to_send.set()
             case RunTool(call):
-                self._spawn_tool(call)
+                self._spawn(self._run_tool(call), self._running_tools)
             case KeepState(key, value):
                 if self._keep_state is not None:
                     self._keep_state(key, value)
@@ -329,9 +332,7 @@ class BaseBridge:
             ),
         )
         self._pipes[stream] = pipe
-        task = self._tasks.create_task(self._carry(stream, pipe))
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
+        self._spawn(self._carry(stream, pipe), self._streams)
 
     async def _carry(self, stream: StreamId, pipe: SonicPipe) -> None:
         try:
@@ -349,12 +350,12 @@ class BaseBridge:
     def _lost(self, stream: StreamId, error: TransportError) -> None:
         self.step(StreamLost(stream, classify(error.code, error.message)))
 
-    # Tools
+    def _spawn(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+        task = self._tasks.create_task(work)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
-    def _spawn_tool(self, call: ToolCall) -> None:
-        task = self._tasks.create_task(self._run_tool(call))
-        self._running_tools.add(task)
-        task.add_done_callback(self._running_tools.discard)
+    # Tools
 
     async def _run_tool(self, call: ToolCall) -> None:
         if self._tool is None:

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from opusagent.call.context import Past
 from opusagent.call.plan import CallPlan
-from opusagent.models.session_state import Turn
+from opusagent.call.recovery import Recovery
+from opusagent.models.session_state import Role, Turn
 from opusagent.sonic import history
 
-__all__ = ["Briefing"]
+__all__ = ["Briefing", "Told"]
 
 SUMMARY_BYTES = 1_000
 """How much of the conversation goes into the prompt where a history was refused."""
+
+ROOM_SHARE = 0.125
+"""How much of a history a standby is not told ahead: room for what is said until it is used, 5 kB of 40."""
+
+_GOES_ON = "[the call goes on]"
+_HEAD_BYTES = 64  # the line in front of a history
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a stream knows of the conversation before it hears the caller.
+
+    Attributes:
+        turns: As they stood when it was told, oldest first; also those that were left out for their size.
+        share: Of the allowed history, how much it was given; 0 for a summary in its prompt.
+        ahead: The history it was sent; empty for a summary.
+    """
+
+    turns: Sequence[Turn]
+    share: float = 0.0
+    ahead: history.History = field(default_factory=history.History)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +55,7 @@ class Briefing:
             stream, so that it is not told twice.
     """
 
-    def __init__(self, plan: CallPlan, context: Callable[[Sequence[str]], Sequence[Turn]]) -> None:
+    def __init__(self, plan: CallPlan, context: Callable[[Sequence[str]], Past]) -> None:
         self._plan = plan
         self._context = context
         self._owed: list[_Owed] = []
@@ -59,41 +82,90 @@ class Briefing:
         """What no caller has said, such as a result, is owed no longer."""
         self._owed = [owed for owed in self._owed if owed.is_turn]
 
-    def past(self, share: float) -> history.History:
-        """The history for a stream, without what is owed.
+    def prompt(self, prompt: str, share: float) -> tuple[str, Told | None]:
+        """What a stream is opened with: the prompt, with a summary for a service that refuses histories."""
+        if share:
+            return prompt, None
+        turns = self._context(self.owed_turns).turns
+        newest = history.build(turns, max_bytes=SUMMARY_BYTES).turns
+        lines = "\n".join(f"{turn.role}: {turn.text}" for turn in newest)
+        if lines:
+            prompt = f"{prompt}\n\nThe conversation so far, shortened:\n{lines}"
+        return prompt, Told(turns)
+
+    def ahead(self, recovery: Recovery) -> Told | None:
+        """What a standby is told as soon as it is open: what is settled, as far as there is room.
+
+        The history of a long call is some 300 kB of events, more than a connection takes at once. What is
+        new since then is little, and goes out at the switch.
+        """
+        share = recovery.history_share
+        max_bytes = self._max_bytes(share)
+        room = int(max_bytes * ROOM_SHARE)
+        if not recovery.takes_ahead or room < history.MIN_BYTES:
+            return None
+        past = self._context(self.owed_turns)
+        turns = past.settled
+        if not self._build(past.turns, max_bytes).dropped:  # then nothing may be left out here
+            turns = _beginning(turns, max_bytes - room - _HEAD_BYTES)
+        ahead = self._build(turns, max_bytes - room)
+        return Told(turns, share, ahead) if ahead.turns else None
+
+    def rest(self, told: Told | None, recovery: Recovery) -> history.History:
+        """The history that a stream still lacks when it begins to hear the caller, without what is owed.
 
         Args:
-            share: How much of the allowed size may be used; 0 for none of it.
+            told: What it knows.
+            recovery: Knows how much of a history the service takes.
         """
+        past = self._context(self.owed_turns)
+        share = recovery.history_share
+        if told is not None and told.ahead.turns:
+            left = self._max_bytes(told.share) - told.ahead.n_bytes
+            return self._build(_since(told, past), left, opening=_GOES_ON)
+        if share:
+            return self._build(past.turns, self._max_bytes(share))
+        if told is not None and recovery.takes_news:
+            return self._build(_since(told, past), SUMMARY_BYTES, opening=_GOES_ON)
+        return history.History()
+
+    def _max_bytes(self, share: float) -> int:
+        return max(int(self._plan.max_history_bytes * share), history.MIN_BYTES)
+
+    def _build(
+        self, turns: Sequence[Turn], max_bytes: int, opening: str = history.OPENING
+    ) -> history.History:
         return history.build(
-            self.turns if share else (),
-            max_bytes=max(int(self._plan.max_history_bytes * share), history.MIN_BYTES),
+            turns,
+            max_bytes=max_bytes,
             max_part_bytes=self._plan.max_part_bytes,
+            opening=opening,
         )
 
-    def news(self, summary: Sequence[Turn]) -> history.History:
-        """The history for a stream whose prompt was given a summary: what has been said since."""
-        old = Counter((turn.role, turn.text) for turn in summary)
-        new = []
-        for turn in self.turns:
-            if old[turn.role, turn.text]:
-                old[turn.role, turn.text] -= 1
-            else:
-                new.append(turn)
-        return history.build(
-            new,
-            max_bytes=SUMMARY_BYTES,
-            max_part_bytes=self._plan.max_part_bytes,
-            opening="[the call goes on]",
-        )
 
-    @property
-    def turns(self) -> Sequence[Turn]:
-        """The conversation so far, oldest first, without what is owed."""
-        return self._context(self.owed_turns)
+def _beginning(turns: Sequence[Turn], max_bytes: int) -> Sequence[Turn]:
+    """The longest beginning that fits, and that a turn of the caller's follows the bot's after."""
+    end = size = 0
+    for place, turn in enumerate(turns):
+        if place and turn.role is Role.USER and turns[place - 1].role is Role.ASSISTANT:
+            end = place
+        size += len(turn.text.encode()) + 1
+        if size > max_bytes:
+            return turns[:end]
+    return turns
 
-    def with_summary(self, prompt: str) -> str:
-        """The prompt and the newest lines of the conversation, for a service that refuses histories."""
-        past = history.build(self.turns, max_bytes=SUMMARY_BYTES)
-        lines = "\n".join(f"{turn.role}: {turn.text}" for turn in past.turns)
-        return f"{prompt}\n\nThe conversation so far, shortened:\n{lines}" if lines else prompt
+
+def _since(told: Told, past: Past) -> list[Turn]:
+    """What has been said since; what is worded differently now is among it."""
+    before = [(turn.role, past.hide(turn.text)) for turn in told.turns]
+    now = [(turn.role, turn.text) for turn in past.turns]
+    pairs = zip(before, now, strict=False)
+    same = next((n for n, (old, new) in enumerate(pairs) if old != new), min(len(before), len(now)))
+    others = Counter(before[same:])
+    fresh = []
+    for turn in past.turns[same:]:
+        if others[turn.role, turn.text]:
+            others[turn.role, turn.text] -= 1
+        else:
+            fresh.append(turn)
+    return fresh

@@ -32,6 +32,7 @@ from opusagent.call.events import (
     StreamId,
     StreamLost,
     StreamOpened,
+    StreamSent,
     ToolFinished,
 )
 from opusagent.call.legs import LegRole
@@ -95,6 +96,9 @@ class Call:
                 self._from_sonic(stream, payload, now)
             case StreamOpened(stream, expires_at):
                 self._stream_opened(stream, expires_at, now)
+            case StreamSent(stream):
+                if self._talk is not None:
+                    self._talk.model.sent(stream, now)
             case StreamLost(stream, failure):
                 self._stream_lost(stream, failure, now)
             case ToolFinished(call, result):

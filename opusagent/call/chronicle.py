@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from opusagent.call.context import as_turns
+from opusagent.call.context import Past, as_past
 from opusagent.call.secrets import Secrets
 from opusagent.function_handler import FunctionHandler
 from opusagent.models.session_state import (
@@ -13,13 +13,16 @@ from opusagent.models.session_state import (
     FunctionCall,
     SessionState,
     StreamSwitch,
-    Turn,
 )
 from opusagent.transcript_manager import TranscriptManager
 
 __all__ = ["Chronicle"]
 
 _TICK = timedelta(microseconds=1)
+
+SETTLED = timedelta(seconds=10)
+"""The model tells what the bot has said 2.6 to 9 s after its audio (field measurement). What was heard before
+is settled: it may only change yet in that digits of it turn out to be secret."""
 
 
 class Chronicle:
@@ -46,10 +49,15 @@ class Chronicle:
         """Another stream takes over."""
         self._switches.append(StreamSwitch(at=self.at(), reason=reason))
 
-    def context(self, owed: Sequence[str]) -> list[Turn]:
+    def context(self, owed: Sequence[str]) -> Past:
         """The conversation as the next stream is told it, without the texts that are typed to it."""
-        return as_turns(
-            self._turns(given_only=False), self._calls(), owed=[*map(self.secrets.hide, owed)]
+        settled_at = max(self._newest_at, self._utcnow()) - SETTLED
+        return as_past(
+            self._turns(given_only=False),
+            self._calls(),
+            owed=[*map(self.secrets.hide, owed)],
+            settled_at=min(settled_at, self.transcript.waits_from or settled_at),
+            hide=self.secrets.hide,
         )
 
     def snapshot(self, state: SessionState) -> SessionState:

@@ -1,7 +1,7 @@
 """When a stream is replaced before the service ends it: a table of phases and its deadlines.
 
     STEADY --threshold--> ARMED --bot speaks | nobody speaks | time runs out--> PREPARING
-    PREPARING --standby ready--> READY --good moment--> switch         PREPARING --lost--> again, later
+    PREPARING --standby open, and told the past--> READY --good moment--> switch         PREPARING --lost--> again, later
     READY --not used for long--> PREPARING (a fresh one)               any --deadline--> whatever there is
 
 It knows neither audio nor sockets: it is told what the line is like, and says what to do. Its
@@ -144,6 +144,7 @@ class Continuation:
         self._asked_at: float | None = None  # of the standby that is being opened
         self._again_at = 0.0
         self._n_lost = 0
+        self._standby_at: float | None = None  # when its head came
         self._ready_at = 0.0
 
     @property
@@ -167,8 +168,12 @@ class Continuation:
         """The bot begins to speak."""
         self._bot_started = self._phase is Phase.ARMED
 
+    def standby_opened(self, now: float) -> None:
+        """The response head of the standby came; it is to be told the past."""
+        self._standby_at = now
+
     def standby_ready(self, now: float) -> None:
-        """The response head of the standby came."""
+        """The standby can be put in the place of the stream."""
         if self._phase is Phase.PREPARING:
             self._phase = Phase.READY
             self._ready_at = now
@@ -178,7 +183,7 @@ class Continuation:
         """The standby could not be opened, or broke."""
         if self._phase in (Phase.PREPARING, Phase.READY):
             self._phase = Phase.PREPARING
-            self._asked_at = None
+            self._asked_at = self._standby_at = None
             self._again_at = now + _RETRY_S[min(self._n_lost, len(_RETRY_S) - 1)]
             self._n_lost += 1
 
@@ -230,7 +235,8 @@ class Continuation:
             cause = self._cause_to_switch(moment, now)
         if cause:
             self._phase = Phase.DONE
-            return Decision(Action.CLOSE_FIRST, cause)
+            is_open = self._standby_at is not None  # it can be told the rest when it is used
+            return Decision(Action.SWITCH if is_open else Action.CLOSE_FIRST, cause)
         if now < self._next_try_at:
             return NOTHING
         if self._asked_at is None:
@@ -278,7 +284,7 @@ class Continuation:
     @property
     def _give_up_at(self) -> float:
         """When a standby that is not there is waited for no longer."""
-        if self._asked_at is None:
+        if self._asked_at is None or self._standby_at is not None:
             return self._force_at
         return max(self._force_at, min(self._asked_at, self._force_at) + self._grace_s)
 
@@ -293,10 +299,11 @@ class Continuation:
     @property
     def _fresh_until(self) -> float | None:
         """When the standby is to be renewed; None if the deadline comes too soon after it."""
-        fresh_until = self._ready_at + STALE_S
+        opened_at = self._ready_at if self._standby_at is None else self._standby_at
+        fresh_until = opened_at + STALE_S
         return fresh_until if fresh_until + GRACE_S < self._force_at else None
 
     def _ask(self, action: Action, cause: str, now: float) -> Decision:
         self._phase = Phase.PREPARING
-        self._asked_at = now
+        self._asked_at, self._standby_at = now, None
         return Decision(action, cause)

@@ -103,6 +103,13 @@ class OpenStream:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteSent:
+    """Say when all that was ordered for a stream so far has been sent; answered by `StreamSent` if it is."""
+
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
 class CloseStream:
     """Write what is queued for a stream, end its input, and see it to its end, all bounded."""
 
@@ -177,6 +184,7 @@ type Effect = (
     | ControlToSonic
     | AudioToSonic
     | OpenStream
+    | NoteSent
     | CloseStream
     | RunTool
     | KeepState
@@ -224,6 +232,13 @@ class StreamOpened:
 
     stream: StreamId
     expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSent:
+    """What was ordered for a stream before `NoteSent` has been sent."""
+
+    stream: StreamId
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +296,7 @@ type CallInput = (
     | CallerAttached
     | Fenced
     | StreamOpened
+    | StreamSent
     | FromSonic
     | StreamLost
     | ToolFinished

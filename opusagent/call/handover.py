@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from opusagent.call.briefing import Told
 from opusagent.call.continuation import NOTHING, Action, Continuation, Decision, Moment
-from opusagent.call.events import CloseReason, Effect, Report
+from opusagent.call.events import CloseReason, Effect, NoteSent, Report
 from opusagent.call.feed import Feed
 from opusagent.call.legs import Leg, LegRole, Legs
 from opusagent.call.plan import ContinuationPolicy
@@ -55,6 +56,7 @@ class Handover:
         self._moment = Moment()
         self._standby: Leg | None = None
         self._draining: Leg | None = None
+        self._sends_slowly = False  # a standby was not told the past in its time
         self._feed = Feed(rate)
         self._timers: Timers[Deadline] = Timers()
 
@@ -122,14 +124,25 @@ class Handover:
         """Whether this stream waits its turn."""
         return leg is self._standby
 
-    def standby_opened(self, leg: Leg, now: float) -> None:
-        """Its response head came."""
+    def standby_opened(self, leg: Leg, ahead: Told | None, now: float) -> None:
+        """Its response head came. It is ready when it has been told what there is to tell `ahead`."""
         leg.role = LegRole.STANDBY
-        self._out.append(
-            Report(
-                "standby ready", {"stream": leg.id, "open_ms": round((now - leg.asked_at) * 1000)}
-            )
-        )
+        open_ms = round((now - leg.asked_at) * 1000)
+        self._out.append(Report("standby opened", {"stream": leg.id, "open_ms": open_ms}))
+        if self._continuation is not None:
+            self._continuation.standby_opened(now)
+        if ahead is None or self._sends_slowly:
+            self.standby_ready(leg, now)
+            return
+        leg.told = ahead
+        leg.wire.tell(ahead.ahead.turns)
+        self._legs.flush(leg)
+        self._out.append(NoteSent(leg.id))
+
+    def standby_ready(self, leg: Leg, now: float) -> None:
+        """It can be put in the place of the live stream at any moment."""
+        told = len(leg.ahead.turns)
+        self._out.append(Report("standby ready", {"stream": leg.id, "history_items": told}))
         if self._continuation is not None:
             self._continuation.standby_ready(now)
 
@@ -189,6 +202,8 @@ class Handover:
     # Within
 
     def _prepare(self, cause: str, now: float) -> None:
+        if cause == "timeout" and self._standby is not None:
+            self._sends_slowly |= self._standby.was_told_ahead
         self.drop_standby()
         self._standby = self._open_leg(now)
         self._out.append(Report("standby asked", {"stream": self._standby.id, "cause": cause}))

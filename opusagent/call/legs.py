@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
 
+from opusagent.call.briefing import Told
 from opusagent.call.events import (
     AudioToSonic,
     CloseReason,
@@ -16,7 +17,7 @@ from opusagent.call.events import (
     OpenStream,
     StreamId,
 )
-from opusagent.models.session_state import Turn
+from opusagent.sonic.history import History
 from opusagent.sonic.reader import UsageReported
 from opusagent.sonic.stream import SonicConfig, SonicStream
 
@@ -33,7 +34,7 @@ class LegRole(enum.Enum):
     """What a stream is to the call."""
 
     OPENING = "opening"  # its head is awaited; it may become live or the standby
-    STANDBY = "standby"  # open; it has been told nothing yet
+    STANDBY = "standby"  # open; it does not hear the caller yet
     LIVE = "live"  # it hears the caller
     DRAINING = "draining"  # replaced; the rest of its answer is still to come
     CLOSING = "closing"
@@ -45,9 +46,9 @@ class Leg:
 
     Attributes:
         opened_at: When its response head came; its age counts from there.
-        live_at: When it was told the conversation and began to hear the caller.
+        live_at: When it had been told the conversation and began to hear the caller.
         expires_at: When the credentials that sign it expire; None if they do not.
-        summary: The conversation that its prompt holds, shortened, for a service that refuses histories.
+        told: What it was told of the conversation before that; None if it was nothing.
         untold: Whether it has answered something of the caller that it has not told as text yet.
         late_turns: How many texts of hers it may still tell once it is replaced: what its successor was
             given as audio, that one tells.
@@ -62,11 +63,25 @@ class Leg:
     live_at: float | None = None
     expires_at: float | None = None
     had_history: bool = False
-    summary: Sequence[Turn] | None = None
+    told: Told | None = None
     untold: bool = False
     late_turns: float = 0
     usage: UsageReported | None = None
     typed: list[str] = field(default_factory=list)
+
+    @property
+    def ahead(self) -> History:
+        """The history that it was sent before the rest."""
+        return History() if self.told is None else self.told.ahead
+
+    @property
+    def was_told_ahead(self) -> bool:
+        """Whether there was such a history."""
+        return bool(self.ahead.turns)
+
+    def suits(self, share: float) -> bool:
+        """Whether it was told no more than so much of a history, and can be told what it lacks."""
+        return share > 0.0 if self.told is None else share >= self.told.share
 
     def age_s(self, now: float) -> float | None:
         """Seconds since its head; None if there was none."""

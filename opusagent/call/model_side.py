@@ -1,8 +1,8 @@
 """The model's side of a call: one live stream, kept fed, and replaced when it breaks or grows old.
 
 A stream may be lost at any moment, and none may live longer than eight minutes; the next one is given
-the history as text and the caller's unanswered speech as audio, and then the live audio, in one
-uninterrupted step.
+the history as text, if it stood by most of it before, and then in one uninterrupted step the rest of it,
+the caller's unanswered speech as audio, and the live audio.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from opusagent.call.briefing import Briefing
+from opusagent.call.context import Past
 from opusagent.call.continuation import Decision, Moment
 from opusagent.call.debts import Debts
 from opusagent.call.events import CloseReason, Effect, Report, StreamId, StreamLost, ToolCall
@@ -20,12 +21,11 @@ from opusagent.call.handover import Handover
 from opusagent.call.legs import ALL, Leg, LegRole, Legs
 from opusagent.call.plan import CallPlan
 from opusagent.call.recovery import HEAD_TIMEOUT_S, GaveUp, Recovery
-from opusagent.call.stream_reports import lost_report, switch_report
+from opusagent.call.stream_reports import history_figures, lost_report, switch_report
 from opusagent.call.timers import earliest, ms
 from opusagent.call.uplink import Uplink
 from opusagent.call.waiting import Due, Waiting
 from opusagent.call.watchdog import Watchdog
-from opusagent.models.session_state import Turn
 from opusagent.sonic.failures import Failure, Remedy, classify
 from opusagent.sonic.stream import SonicConfig
 
@@ -49,7 +49,7 @@ class ModelSide:
         config: SonicConfig,
         *,
         prompt: Callable[[], str],
-        context: Callable[[Sequence[str]], Sequence[Turn]],
+        context: Callable[[Sequence[str]], Past],
         new_id: Callable[[], str],
         random: Callable[[], float],
         out: list[Effect],
@@ -97,12 +97,19 @@ class ModelSide:
         leg.opened_at = now
         leg.expires_at = expires_at
         if self._handover.is_standby(leg):
-            self._handover.standby_opened(leg, now)
+            ahead = self._briefing.ahead(self._recovery) if leg.told is None else None
+            self._handover.standby_opened(leg, ahead, now)
             return False
         figures = self._go_live(leg, now)
         open_ms = ms(now - leg.asked_at)
         self._out.append(Report("stream opened", {"stream": leg.id, "open_ms": open_ms, **figures}))
         return True
+
+    def sent(self, stream: StreamId, now: float) -> None:
+        """A stream has been sent what was ordered for it: if it stands by, it knows what is settled."""
+        leg = self._legs.get(stream)
+        if leg is not None and self._handover.is_standby(leg):
+            self._handover.standby_ready(leg, now)
 
     def lost(self, stream: StreamId, failure: Failure, now: float) -> GaveUp | None:
         """The stream could not be opened or broke: plan the next one. `GaveUp` if there is no point."""
@@ -110,6 +117,7 @@ class ModelSide:
         if leg is None or leg.role is LegRole.CLOSING:
             return None
         if self._handover.is_standby(leg):
+            self._recovery.standby_lost(failure, told_ahead=leg.was_told_ahead)
             self._handover.standby_lost(leg, failure, now)
             return None
         if leg is not self._current:
@@ -122,7 +130,9 @@ class ModelSide:
         if failure.remedy is Remedy.REOPEN_WITHOUT_LAST:
             self.debts.given_up()
         lived_s = None if leg.live_at is None else now - leg.live_at
-        delay_s = self._recovery.after(failure, lived_s=lived_s, had_history=leg.had_history)
+        delay_s = self._recovery.after(
+            failure, lived_s=lived_s, had_history=leg.had_history, told_ahead=leg.was_told_ahead
+        )
         if (standby := self._standby_to_use(now)) is not None:
             self._adopt(standby, leg, now)
         elif delay_s is None:
@@ -315,11 +325,9 @@ class ModelSide:
     # Within
 
     def _open_leg(self, now: float) -> Leg:
-        prompt, summary = self._prompt(), None
-        if self._recovery.history_share == 0.0:
-            prompt, summary = self._briefing.with_summary(prompt), self._briefing.turns
+        prompt, told = self._briefing.prompt(self._prompt(), self._recovery.history_share)
         leg = self._legs.open(replace(self._config, system_prompt=prompt), now)
-        leg.summary = summary
+        leg.told = told
         return leg
 
     def _await_head(self, leg: Leg, now: float) -> None:
@@ -331,9 +339,8 @@ class ModelSide:
         leg = self._handover.take_standby()
         if leg is None:
             return None
-        knows_nothing = self._recovery.history_share == 0.0 and leg.summary is None
         overdue = leg.role is LegRole.OPENING and now >= leg.asked_at + HEAD_TIMEOUT_S
-        if not knows_nothing and not overdue:
+        if leg.suits(self._recovery.history_share) and not overdue:
             return leg
         self._legs.retire(leg, CloseReason.NO_HEAD if overdue else CloseReason.REPLACED)
         return None
@@ -360,12 +367,8 @@ class ModelSide:
         Returns:
             What there is to be reported of it.
         """
-        share, summary = self._recovery.history_share, leg.summary
-        if share == 0.0 and summary is not None and self._recovery.takes_news:
-            past = self._briefing.news(summary)
-        else:
-            past = self._briefing.past(share)
-        leg.had_history = bool(past.turns)
+        past = self._briefing.rest(leg.told, self._recovery)
+        leg.had_history = leg.was_told_ahead or bool(past.turns)
         leg.wire.start_audio(past.turns)
         leg.role = LegRole.LIVE
         leg.live_at = now
@@ -385,9 +388,7 @@ class ModelSide:
             self._watchdog.answer_is_owed(now)
         return {
             "gap_ms": ms(gap_s),
-            "history_items": len(past.turns),
-            "history_bytes": past.n_bytes,
-            "history_trimmed": past.dropped,
+            **history_figures(leg.ahead, past),
             "replayed_ms": ms(replayed_bytes / self._rate),
             "lost_ms": ms(self._uplink.ring.take_lost() / self._rate),
         }

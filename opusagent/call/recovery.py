@@ -58,6 +58,8 @@ class Recovery:
         """How much of the allowed history the next stream gets; 0 puts a short summary in the prompt."""
         self.takes_news = True
         """Whether a stream whose prompt holds a summary is given what came after it as a history."""
+        self.takes_ahead = True
+        """Whether a standby is told what is settled before it is used: none that was has died soon."""
         self._accepted_share = 1.0  # what the service has not refused in this call
         self._begin()
 
@@ -75,19 +77,35 @@ class Recovery:
         if lived_s >= EARLY_DEATH_S:
             self._begin()
 
-    def after(self, failure: Failure, *, lived_s: float | None, had_history: bool) -> float | None:
+    def standby_lost(self, failure: Failure, *, told_ahead: bool) -> None:
+        """A standby broke, or was refused. What it was told may be why."""
+        if told_ahead:
+            self.takes_ahead = False
+            if failure.remedy is Remedy.REOPEN_SHORTER:
+                self._shorten(had_history=True)
+
+    def after(
+        self,
+        failure: Failure,
+        *,
+        lived_s: float | None,
+        had_history: bool,
+        told_ahead: bool = False,
+    ) -> float | None:
         """Seconds until the next try; None when no other try can work.
 
         Args:
             failure: Why the stream was lost.
             lived_s: How long the stream had heard the caller; None if it never did.
             had_history: Whether it was given a history.
+            told_ahead: Whether some of it while it was a standby.
         """
         lived = lived_s is not None and lived_s >= EARLY_DEATH_S
         if lived:
             self._begin()
         elif lived_s is not None:
             self._early_deaths += 1
+            self.takes_ahead &= not told_ahead
             if had_history:
                 self._killed_by_history += 1
                 self.takes_news &= self.history_share > 0

@@ -9,8 +9,19 @@ from pydantic import JsonValue
 from opusagent.call.events import Report
 from opusagent.call.legs import Leg
 from opusagent.sonic.failures import Failure
+from opusagent.sonic.history import History
 
-__all__ = ["lost_report", "switch_report"]
+__all__ = ["history_figures", "lost_report", "switch_report"]
+
+
+def history_figures(ahead: History, rest: History) -> dict[str, JsonValue]:
+    """What a stream was told: before it was used, and when it was."""
+    return {
+        "history_items": len(ahead.turns) + len(rest.turns),
+        "history_bytes": ahead.n_bytes + rest.n_bytes,
+        "history_trimmed": ahead.dropped + rest.dropped,
+        "history_ahead": len(ahead.turns),
+    }
 
 
 def lost_report(leg: Leg, failure: Failure, now: float) -> Report:

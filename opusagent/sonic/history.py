@@ -8,7 +8,10 @@ from typing import Final
 
 from opusagent.models.session_state import Role, Turn
 
-__all__ = ["MIN_BYTES", "History", "build", "split_utf8"]
+__all__ = ["MIN_BYTES", "OPENING", "History", "build", "split_utf8"]
+
+OPENING: Final = "[call connected]"
+"""Stands in front of a conversation that the bot began."""
 
 MIN_BYTES: Final = 256
 """Less room than this is refused: the line that says what is missing has to fit."""
@@ -36,7 +39,7 @@ def build(
     *,
     max_bytes: int = 40_000,
     max_part_bytes: int = 1_000,
-    opening: str = "[call connected]",
+    opening: str = OPENING,
 ) -> History:
     """Keep the newest turns that fit, alternating, starting on a USER turn.
 

@@ -55,7 +55,7 @@ class SonicConfig:
 
 class _Phase(enum.Enum):
     NEW = "new"
-    PROMPTED = "prompted"  # the system prompt is out; neither history nor audio
+    PROMPTED = "prompted"  # the system prompt is out, perhaps some history; no audio
     TALKING = "talking"  # audio is open
     CLOSED = "closed"
 
@@ -89,6 +89,7 @@ class SonicStream:
         )
         self._phase = _Phase.NEW
         self._audio_sent = False
+        self._told = 0  # turns of history
         self._payloads: list[bytes] = []
         self._reader = StreamReader()
 
@@ -105,23 +106,32 @@ class SonicStream:
         if self._config.system_prompt.strip():
             self._text_block("SYSTEM", self._config.system_prompt, interactive=False)
 
-    def start_audio(self, history: Sequence[Turn] = ()) -> None:
-        """Queue the history, one block a turn, and open audio, which stays open to the end.
+    def tell(self, history: Sequence[Turn]) -> None:
+        """Queue history, one block a turn; more of it may follow until audio is open.
 
         Args:
             history: Turns as `history.build` gives them.
 
         Raises:
             LocalProtocolError: If audio is open already, or the service would refuse this history:
-                it must begin with a USER turn, alternate, and hold no blank text.
+                all of it together must begin with a USER turn, alternate, and hold no blank text.
         """
-        self._require(_Phase.PROMPTED, "start_audio")
-        for position, turn in enumerate(history):
+        self._require(_Phase.PROMPTED, "tell")
+        for position, turn in enumerate(history, self._told):
             expected = Role.ASSISTANT if position % 2 else Role.USER
             if turn.role is not expected or not turn.text.strip():
                 raise LocalProtocolError(f"history turn {position} is {turn.role} or blank")
+        self._told += len(history)
         for turn in history:
             self._text_block(turn.role, turn.text, interactive=False)
+
+    def start_audio(self, history: Sequence[Turn] = ()) -> None:
+        """Queue the history, or the rest of it, and open audio, which stays open to the end.
+
+        Raises:
+            LocalProtocolError: As `tell` does.
+        """
+        self.tell(history)
         self._open_audio()
 
     @property

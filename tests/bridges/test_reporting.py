@@ -76,14 +76,14 @@ def test_threshold_preparation_and_switch_are_logged_with_their_numbers() -> Non
     told = Told()
     told("threshold reached", {"stream": 1, "age_s": 362.5})
     told("standby asked", {"stream": 2, "cause": "bot_started"})
-    told("standby ready", {"stream": 2, "open_ms": 95})
+    told("standby opened", {"stream": 2, "open_ms": 95})
     told("stream switched", SWITCHED)
     assert {(line["level"], line["topic"]) for line in told.lines} == {("info", "transition")}
     without = ("timestamp", "conversation_id", "level", "topic")
     assert [{k: v for k, v in line.items() if k not in without} for line in told.lines] == [
         {"event": "threshold reached", "stream": 1, "age_s": 362.5},
         {"event": "standby asked", "stream": 2, "cause": "bot_started"},
-        {"event": "standby ready", "stream": 2, "open_ms": 95},
+        {"event": "standby opened", "stream": 2, "open_ms": 95},
         {"event": "stream switched", **SWITCHED},
     ]
 
@@ -93,7 +93,7 @@ def test_threshold_preparation_and_switch_are_logged_with_their_numbers() -> Non
     [
         ("log_transitions", "threshold reached", {"stream": 1, "age_s": 362.5}),
         ("log_transitions", "standby asked", {"stream": 2, "cause": "silence"}),
-        ("log_transitions", "standby ready", {"stream": 2, "open_ms": 95}),
+        ("log_transitions", "standby opened", {"stream": 2, "open_ms": 95}),
         ("log_transitions", "stream switched", SWITCHED),
         ("log_transitions", "stream opened", OPENED),
         ("log_transitions", "stream closed", {"stream": 1, "age_s": 3.0}),
@@ -133,7 +133,7 @@ def test_a_switch_is_counted_with_its_figures() -> None:
     told = Told()
     told("stream opened", OPENED)
     told("standby asked", {"stream": 2, "cause": "bot_started"})
-    told("standby ready", {"stream": 2, "open_ms": 95})
+    told("standby opened", {"stream": 2, "open_ms": 95})
     told("stream switched", SWITCHED)
     assert told.numbers("stream_switches_total") == {"turn_complete": 1}
     assert told.numbers("standbys_total") == {"bot_started": 1}
@@ -185,7 +185,7 @@ def test_what_a_whole_call_reports_of_its_switch_is_logged_and_counted() -> None
     lines = {line["event"]: line for line in told.lines}
     assert lines["threshold reached"]["age_s"] == pytest.approx(10, abs=0.02)
     assert lines["standby asked"]["cause"] == "silence"
-    assert lines["standby ready"]["open_ms"] == 100
+    assert lines["standby opened"]["open_ms"] == 100
     assert {*SWITCHED} - {*lines["stream switched"]} == set()
     assert told.numbers("stream_switches_total") == {"silence": 1}
     assert told.number("streams_open") == 2  # in memory nothing says that the old one has closed
@@ -232,7 +232,7 @@ def test_speech_that_overflowed_the_replay_buffer_is_warned_of_and_counted(
 def test_every_stream_is_counted_once_from_its_head_to_its_end() -> None:
     told = Told()
     told("stream opened", OPENED)
-    told("standby ready", {"stream": 2, "open_ms": 95})
+    told("standby opened", {"stream": 2, "open_ms": 95})
     assert told.number("streams_open") == 2
     told("stream switched", SWITCHED)
     told("stream opened", {**OPENED, "stream": 2, "replayed_ms": 1840})

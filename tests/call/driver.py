@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ from opusagent.call.events import (
     FromCaller,
     FromSonic,
     HangUpSocket,
+    NoteSent,
     OpenStream,
     Record,
     RecordSilence,
@@ -50,6 +52,7 @@ from opusagent.call.events import (
     StreamId,
     StreamLost,
     StreamOpened,
+    StreamSent,
     ToCaller,
     ToolCall,
     ToolFinished,
@@ -183,6 +186,8 @@ class CallDriver:
     plan: CallPlan = PLAN
     head_s: float | None = 0.1
     """How long a stream's head takes; None: a test opens streams itself."""
+    sent_s: float | None = 0.0
+    """How long it takes until what is ordered for a stream has been sent; None: a test says when."""
     random: Callable[[], float] = lambda: 1.0
     now: float = T0
     conversation_id: str = "c-1"
@@ -211,6 +216,7 @@ class CallDriver:
         self.phone = AudioCodesPeer(new_id=counted("vaic"), utcnow=self.utcnow)
         self._encoders: dict[StreamId, Callable[[bytes], bytes]] = {}
         self._heads: list[tuple[float, StreamId]] = []
+        self._sent: list[tuple[float, StreamId]] = []
         self._played_until = 0.0
         self._next_frame = 0
 
@@ -228,6 +234,8 @@ class CallDriver:
             assert not self.finished or isinstance(effect, Save | Report), f"{effect} after Finish"
             self.ran.append((self.now, effect))
             self._run_one(effect)
+        if self.sent_s == 0.0:
+            self._say_what_is_sent()
 
     def _run_one(self, effect: Effect) -> None:
         match effect:
@@ -247,6 +255,9 @@ class CallDriver:
                 self._open_service(stream).receive(payload)
             case AudioToSonic(stream, pcm):
                 self._open_service(stream).receive(self._encoders[stream](pcm))
+            case NoteSent(stream):
+                after_s = math.inf if self.sent_s is None else self.sent_s
+                self._sent.append((self.now + after_s, stream))
             case CloseStream(stream, reason):
                 self._open_service(stream).closed = reason
             case RunTool(call):
@@ -291,7 +302,7 @@ class CallDriver:
         self.now = max(self.now, at)
 
     def _next_due(self) -> float | None:
-        times = [head_at for head_at, _ in self._heads]
+        times = [at for at, _ in (*self._heads, *self._sent) if at < math.inf]
         if (timer := self.call.next_timer()) is not None:
             times.append(timer)
         return min(times, default=None)
@@ -301,7 +312,19 @@ class CallDriver:
             self._heads.remove(head)
             if self.services[head[1]].closed is None:
                 self.handle(StreamOpened(head[1]))
+        self._say_what_is_sent()
         self.tick()
+
+    def _say_what_is_sent(self) -> None:
+        for one in [one for one in self._sent if one[0] <= self.now]:
+            self._sent.remove(one)
+            if self.services[one[1]].closed is None and not self.finished:
+                self.handle(StreamSent(one[1]))
+
+    def send(self) -> None:
+        """Send what was ordered."""
+        self._sent = [(self.now, stream) for _, stream in self._sent]
+        self._say_what_is_sent()
 
     def tick(self) -> None:
         """Run the timer of the call if it is due; it must not be due again at once."""

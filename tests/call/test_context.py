@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from opusagent.call.context import as_turns
-from opusagent.models.session_state import ConversationItem, FunctionCall, Turn
+from opusagent.call.context import Past, as_past
+from opusagent.models.session_state import ConversationItem, FunctionCall, ToolStatus
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -22,13 +22,13 @@ def call(name: str, at_s: float) -> FunctionCall:
     )
 
 
-def lines(turns: list[Turn]) -> list[tuple[str, str]]:
-    return [(turn.role.value, turn.text) for turn in turns]
+def lines(past: Past) -> list[tuple[str, str]]:
+    return [(turn.role.value, turn.text) for turn in past.turns]
 
 
 def test_calls_stand_where_they_were_made() -> None:
-    turns = as_turns([caller("Hi.", 0), bot("Hello.", 1), bot("Done.", 3)], [call("look", 2)])
-    assert lines(turns) == [
+    past = as_past([caller("Hi.", 0), bot("Hello.", 1), bot("Done.", 3)], [call("look", 2)])
+    assert lines(past) == [
         ("USER", "Hi."),
         ("ASSISTANT", "Hello."),
         ("ASSISTANT", "[called look with {}; no result yet]"),
@@ -38,7 +38,7 @@ def test_calls_stand_where_they_were_made() -> None:
 
 def test_what_will_be_typed_is_left_out_at_the_end() -> None:
     items = [caller("Hi.", 0), bot("Hello.", 1), caller("Where is it?", 2)]
-    assert lines(as_turns(items, [], owed=["Where is it?"])) == [
+    assert lines(as_past(items, [], owed=["Where is it?"])) == [
         ("USER", "Hi."),
         ("ASSISTANT", "Hello."),
     ]
@@ -46,25 +46,69 @@ def test_what_will_be_typed_is_left_out_at_the_end() -> None:
 
 def test_of_a_turn_that_was_told_in_parts_only_what_will_be_typed_is_left_out() -> None:
     items = [caller("My name is Ann. Where is it? Quick.", 0)]
-    assert lines(as_turns(items, [], owed=["Where is it?", "Quick."])) == [
+    assert lines(as_past(items, [], owed=["Where is it?", "Quick."])) == [
         ("USER", "My name is Ann.")
     ]
 
 
 def test_several_turns_that_will_be_typed_are_left_out() -> None:
     items = [bot("Hello.", 0), caller("One.", 1), caller("Two.", 2)]
-    assert lines(as_turns(items, [], owed=["One.", "Two."])) == [("ASSISTANT", "Hello.")]
+    assert lines(as_past(items, [], owed=["One.", "Two."])) == [("ASSISTANT", "Hello.")]
 
 
 def test_a_turn_that_the_bot_has_answered_is_not_left_out() -> None:
     items = [caller("One.", 0), bot("Yes?", 1)]
-    assert len(as_turns(items, [], owed=["One."])) == 2
+    assert len(as_past(items, [], owed=["One."]).turns) == 2
 
 
 def test_items_of_an_older_format_come_first() -> None:
     items = [ConversationItem(type="input", text="Old."), bot("New.", 0)]
-    assert [turn.text for turn in as_turns(items, [call("look", -1)])] == [
+    assert [turn.text for turn in as_past(items, [call("look", -1)]).turns] == [
         "Old.",
         "[called look with {}; no result yet]",
         "New.",
     ]
+
+
+def test_what_came_before_a_turn_of_long_ago_is_settled() -> None:
+    items = [caller("One.", 0), bot("Yes?", 1), caller("Two.", 10), bot("Well.", 11)]
+    later = [*items, caller("Three.", 20)]
+    assert settled(as_past(items, [], settled_at=at(9.9))) == []
+    assert settled(as_past(items, [], settled_at=at(10))) == ["One.", "Yes?"]
+    assert settled(as_past(later, [], settled_at=at(19))) == ["One.", "Yes?"]
+    assert settled(as_past(later, [], settled_at=at(20))) == ["One.", "Yes?", "Two.", "Well."]
+    assert settled(as_past(later, [], owed=["Three."], settled_at=at(20))) == ["One.", "Yes?"]
+
+
+def test_what_comes_after_a_function_without_a_result_is_not_settled() -> None:
+    items = [
+        caller("One.", 0),
+        bot("Yes?", 1),
+        caller("Two.", 5),
+        bot("Well.", 7),
+        caller("So?", 8),
+    ]
+    look = call("look", 6)
+    assert settled(as_past(items, [look], settled_at=at(60))) == ["One.", "Yes?"]
+    done = look.model_copy(update={"status": ToolStatus.DONE, "result": {}})
+    assert len(settled(as_past(items, [done], settled_at=at(60)))) == 5
+
+
+def settled(past: Past) -> list[str]:
+    return [turn.text for turn in past.settled]
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def test_two_turns_of_the_callers_are_not_told_apart() -> None:
+    items = [caller("One.", 0), bot("Yes?", 1), caller("Two.", 2), caller("Three.", 3)]
+    assert settled(as_past(items, [], settled_at=at(60))) == ["One.", "Yes?"]
+
+
+def test_what_has_no_words_is_left_out() -> None:
+    items = [caller("One.", 0), bot(" ", 1), caller("Two.", 2), bot("Well.", 3), caller("So?", 4)]
+    past = as_past(items, [], settled_at=at(60))
+    assert [turn.text for turn in past.turns] == ["One.", "Two.", "Well.", "So?"]
+    assert settled(past) == ["One.", "Two.", "Well."]

@@ -93,9 +93,16 @@ class AnyContinuation(RuleBasedStateMachine):
         super().__init__()
         self.call = WatchedCall()
 
-    @initialize(plan=plans, chance=st.sampled_from([0.0, 0.5, 0.999]), grain=grains)
-    def a_call(self, plan: dict[str, Any], chance: float, grain: int) -> None:
-        self.call = WatchedCall(plan=plan_of(**plan), random=lambda: chance, grain=grain)
+    @initialize(
+        plan=plans,
+        chance=st.sampled_from([0.0, 0.5, 0.999]),
+        grain=grains,
+        sent_s=st.sampled_from([0.0, 0.0, 0.7, 40.0]),
+    )
+    def a_call(self, plan: dict[str, Any], chance: float, grain: int, sent_s: float) -> None:
+        self.call = WatchedCall(
+            plan=plan_of(**plan), random=lambda: chance, grain=grain, sent_s=sent_s
+        )
         self.call.answer()
 
     def goes_on(self) -> bool:

@@ -96,7 +96,8 @@ def test_while_a_standby_is_slow_the_live_stream_hears_everything() -> None:
     numbers = call.talk(1.5)
     assert one(call, 1).frames[heard:] == numbers
     call.quiet(1.0)
-    assert call.report("standby ready") == [{"stream": 2, "open_ms": 2000}]
+    assert call.report("standby opened") == [{"stream": 2, "open_ms": 2000}]
+    assert call.report("standby ready") == [{"stream": 2, "history_items": 0}]
 
 
 # At the end of an answer

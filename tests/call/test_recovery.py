@@ -131,3 +131,29 @@ def test_what_was_refused_once_is_not_tried_again_in_the_same_call() -> None:
     recovery.after(REFUSED, lived_s=0.1, had_history=True)
     recovery.lived(300.0)
     assert recovery.history_share == 0.5
+
+
+def test_a_standby_that_was_told_ahead_and_is_lost_is_the_last_one_that_was() -> None:
+    recovery = new()
+    recovery.standby_lost(LOST, told_ahead=False)
+    assert recovery.takes_ahead
+    recovery.standby_lost(LOST, told_ahead=True)
+    assert not recovery.takes_ahead
+    assert recovery.history_share == 1.0
+
+
+def test_a_standby_that_is_refused_for_what_it_was_told_is_told_less_next() -> None:
+    recovery = new()
+    recovery.standby_lost(REFUSED, told_ahead=False)
+    assert recovery.history_share == 1.0
+    recovery.standby_lost(REFUSED, told_ahead=True)
+    assert recovery.history_share == 0.5
+
+
+@pytest.mark.parametrize(("lived_s", "goes_on"), [(0.5, False), (9.9, False), (10.0, True)])
+def test_one_that_was_told_ahead_and_dies_soon_is_the_last_one_that_was(
+    lived_s: float, *, goes_on: bool
+) -> None:
+    recovery = new()
+    recovery.after(LOST, lived_s=lived_s, had_history=True, told_ahead=True)
+    assert recovery.takes_ahead is goes_on

@@ -353,7 +353,7 @@ def test_the_old_stream_goes_on_while_the_next_one_is_slow_to_open() -> None:
         yield from (SendNumbers(count=20), WaitForBot(quiet_s=0.0))
 
     def check(line: Line, record: CallRecord) -> None:
-        assert line.logged("standby ready")[0]["open_ms"] >= 1000
+        assert line.logged("standby opened")[0]["open_ms"] >= 1000
         assert len(line.stream(1).heard) == 2
         assert line.numbers(2, range(20)).ok
         assert len(record.played) == 3

@@ -131,6 +131,22 @@ def test_history_goes_out_block_by_block_before_the_audio_opens() -> None:
     assert (events[6][1]["type"], events[6][1]["interactive"]) == ("AUDIO", True)
 
 
+def test_history_may_go_out_in_pieces_that_alternate_together() -> None:
+    one = stream()
+    one.open()
+    one.tell([Turn(role=Role.USER, text="Hi")])
+    one.tell([])
+    with pytest.raises(LocalProtocolError):
+        one.tell([Turn(role=Role.USER, text="Hi again")])
+    one.payloads_to_send()
+    one.start_audio([Turn(role=Role.ASSISTANT, text="Ho")])
+    events = sent(one)
+    assert [name for name, _ in events] == [*BLOCK, "contentStart"]
+    assert events[0][1]["role"] == "ASSISTANT"
+    with pytest.raises(LocalProtocolError):
+        one.tell([Turn(role=Role.USER, text="Hi")])
+
+
 @given(st.text(min_size=1).filter(lambda text: bool(text.strip())))
 def test_a_long_text_travels_in_parts_that_join_to_it(text: str) -> None:
     one = stream(max_part_bytes=10)
