@@ -163,8 +163,8 @@ def _since(told: Told, past: Past) -> list[Turn]:
     same = next((n for n, (old, new) in enumerate(pairs) if old != new), min(len(before), len(now)))
     others = Counter(before[same:])
     fresh = []
-    for turn in past.turns[same:]:
-        if others[turn.role, turn.text]:
+    for place, turn in enumerate(past.turns[same:], same):
+        if place < len(before) and others[turn.role, turn.text]:  # what came later is new, if equal
             others[turn.role, turn.text] -= 1
         else:
             fresh.append(turn)

@@ -308,7 +308,10 @@ def test_a_pipe_that_ends_does_not_say_that_it_has_sent() -> None:
     run(main())
 
 
-def test_a_stream_that_breaks_between_the_pieces_of_a_history_is_lost_and_nothing_else() -> None:
+@pytest.mark.parametrize("turns", range(8))
+def test_a_stream_that_breaks_between_the_pieces_of_a_history_is_lost_and_nothing_else(
+    turns: int,
+) -> None:
     problems: list[dict[str, object]] = []
 
     async def main() -> None:
@@ -322,9 +325,10 @@ def test_a_stream_that_breaks_between_the_pieces_of_a_history_is_lost_and_nothin
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(pipe.run())
             await pass_time(0.1)
-            pipe.put(*(b"%d" % n for n in range(5 * TOGETHER)))
+            pipe.put(*(b"%d" % n for n in range(9 * TOGETHER)))
             pipe.when_sent(lambda: said.append("sent"))
-            await one_turn_of_the_loop()
+            for _ in range(turns):
+                await one_turn_of_the_loop()
             end.fail("validationException", "over max limit")
         assert noted.lost == ["validationException"]
         assert said == []

@@ -54,6 +54,14 @@ def test_words_that_were_said_twice_are_told_twice() -> None:
     assert list(talk.briefing.rest(told, talk.recovery).turns) == turns("One", "Yes")
 
 
+def test_where_a_sentence_is_worded_anew_nothing_else_is_told_again_or_left_out() -> None:
+    talk = Talk("One", "Yes", "One", "Yes", "One", "Yes", n_settled=4)
+    told = talk.briefing.ahead(talk.recovery)
+    talk.past = Past(turns("One", "Yes indeed", "One", "Yes", "One", "Yes"), 4)
+    rest = talk.briefing.rest(told, talk.recovery)
+    assert [turn.text for turn in rest.turns] == ["[the call goes on]", "Yes indeed", "One", "Yes"]
+
+
 def test_what_is_hidden_later_is_not_told_again_for_that() -> None:
     talk = Talk("It is 4711", "Is it 4711", "Two", "Well 4711", n_settled=2)
     told = talk.briefing.ahead(talk.recovery)

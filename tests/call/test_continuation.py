@@ -275,3 +275,32 @@ def test_a_debt_is_no_good_moment_for_that_either() -> None:
     one = preparing()
     one.standby_lost(T0 + 440)
     assert one.decide(Moment(quiet_from=T0, owed=True), T0 + 441).action is Action.OPEN_STANDBY
+
+
+# Between its head and its being told the past
+
+
+def test_a_standby_that_is_open_is_used_when_time_is_up_though_it_was_not_told_everything() -> None:
+    one = preparing(T0 + 459)
+    one.standby_opened(T0 + 459.1)
+    assert nothing(one, SPEAKING, one.force_at - 0.01)
+    assert one.decide(SPEAKING, one.force_at) == Decision(Action.SWITCH, "deadline")
+
+
+def test_how_fresh_it_is_counts_from_its_head() -> None:
+    one = preparing()
+    one.standby_opened(T0 + 366)
+    one.standby_ready(T0 + 380)
+    assert nothing(one, SPEAKING, T0 + 405.9)
+    assert one.decide(SPEAKING, T0 + 406) == Decision(Action.RENEW_STANDBY, "stale")
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_one_that_was_open_and_is_gone_is_not_used(*, is_lost: bool) -> None:
+    one = preparing(T0 + 425)
+    one.standby_opened(T0 + 426)
+    if is_lost:
+        one.standby_lost(T0 + 432)
+    else:
+        assert one.decide(SPEAKING, T0 + 455).action is Action.RENEW_STANDBY
+    assert one.decide(SPEAKING, one.force_at + 10).action is Action.CLOSE_FIRST

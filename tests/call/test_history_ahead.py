@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from opusagent.call.chronicle import Chronicle
 from opusagent.call.events import CloseReason, StreamId, StreamSent
 from opusagent.call.plan import CallPlan, ContinuationPolicy
 from opusagent.sonic.history import MIN_BYTES
 from opusagent.sonic.reader import StopReason
-from tests.call.driver import PLAN, CallDriver, Service
+from tests.call.driver import EPOCH, PLAN, CallDriver, Service
 
 POLICY = ContinuationPolicy(transition_threshold_s=40.0, audio_start_timeout_s=20.0, limit_s=120.0)
 PLAN_LONG = replace(PLAN, continuation=POLICY)
@@ -247,6 +248,12 @@ def test_a_call_that_another_process_began_is_told_ahead_as_well() -> None:
     told = [text for _, text in call.live.told]
     assert len(told) == len(set(told))
     assert [line for line in told if "Question" in line] == [f"Question {n}." for n in range(1, 23)]
+
+
+def test_what_turns_out_to_be_secret_can_be_taken_out_of_what_was_told() -> None:
+    chronicle = Chronicle(lambda: EPOCH)
+    chronicle.secrets.learn("4711")
+    assert chronicle.context(()).hide("It is 4711.") == "It is ****."
 
 
 # Until it is sent
