@@ -189,9 +189,9 @@ class SonicPipe:
                 self._writer_waits = False
 
     async def _let_others(self) -> None:
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_soon(_resolve, turn)
-        await turn
+        turn = asyncio.Event()
+        self._loop.call_soon(turn.set)
+        await turn.wait()
 
     def _next(self) -> list[bytes]:
         """What goes next, and together: audio in one event, or control events."""
@@ -206,11 +206,6 @@ class SonicPipe:
             events.append(event)
             outbox.popleft()
         return events
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():  # nor cancelled
-        future.set_result(None)
 
 
 def _first(group: BaseExceptionGroup[TransportError]) -> TransportError:

@@ -28,7 +28,8 @@ from opusagent.transports.bedrock_protocol import (
     StreamTransport,
 )
 from opusagent.transports.credentials import Credentials, Pinned
-from opusagent.transports.http2 import Exchange, Http2Connector
+from opusagent.transports.http2 import Exchange
+from opusagent.transports.http2_connector import Http2Connector
 
 if TYPE_CHECKING:
     from opusagent.transports.bedrock_protocol import Publisher

@@ -34,7 +34,8 @@ from opusagent.transports.event_stream import (
 
 if TYPE_CHECKING:
     from opusagent.transports.credentials import Pinned
-    from opusagent.transports.http2 import Exchange, Http2Connector
+    from opusagent.transports.http2 import Exchange
+    from opusagent.transports.http2_connector import Http2Connector
 
 __all__ = ["PinnedResolver", "StreamProtocol", "StreamTransport"]
 

@@ -16,76 +16,24 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future as CrtFuture
-from functools import cache, partial
+from functools import partial
 from io import BytesIO
-from pathlib import Path
 from typing import Final
 
-from awscrt import http, io
+from awscrt import http
 from awscrt.exceptions import AwsCrtError
 
-from opusagent.errors import ConfigError, TransportError
+from opusagent.errors import TransportError
 from opusagent.transports.crt_thread import keep_thread_state
 from opusagent.transports.nodelay import send_at_once
 
-__all__ = ["Exchange", "Head", "Http2Connector"]
+__all__ = ["Exchange", "Head"]
 
 MAX_IN_FLIGHT_BYTES: Final = 128 * 1024
 """What may be handed to the CRT and not be written yet: 64 kB of window, and as much again."""
 
 type Head = tuple[int, list[tuple[str, str]]]
 """Status and headers of a response."""
-
-
-@cache
-def _bootstrap() -> io.ClientBootstrap:
-    """Give the process's one CRT event loop: one thread for all streams, made at first use."""
-    group = io.EventLoopGroup(1)
-    return io.ClientBootstrap(group, io.DefaultHostResolver(group))
-
-
-class Http2Connector:
-    """Starts exchanges, each on a connection of its own.
-
-    So a connection that fails takes one stream with it, and calls that start together do not race
-    for one. The TLS context, which is expensive, and the CRT's thread are shared.
-    """
-
-    def __init__(self, *, ca_file: Path | None, connect_s: float) -> None:
-        """Load the certificates.
-
-        Args:
-            ca_file: PEM certificates to trust in place of the system's.
-            connect_s: The limit for TCP, in seconds.
-
-        Raises:
-            ConfigError: If `ca_file` cannot be used.
-        """
-        options = io.TlsContextOptions()
-        options.alpn_list = ["h2"]
-        try:
-            if ca_file is not None:
-                options.override_default_trust_store(ca_file.read_bytes())
-            self._tls = io.ClientTlsContext(options)
-        except OSError as error:
-            raise ConfigError(f"AWS_CA_BUNDLE: cannot read {ca_file}: {error.strerror}") from error
-        except (AwsCrtError, RuntimeError) as error:
-            raise ConfigError(f"AWS_CA_BUNDLE: no usable certificates in {ca_file}") from error
-        self._socket_options = io.SocketOptions()
-        self._socket_options.connect_timeout_ms = int(connect_s * 1000)
-        self._socket_options.keep_alive = True
-
-    def connect(self, exchange: Exchange, host: str, port: int) -> None:
-        """Begin to connect; `exchange.connected` waits for it."""
-        tls = self._tls.new_connection_options()
-        tls.set_server_name(host)
-        http.Http2ClientConnection.new(
-            host_name=host,
-            port=port,
-            bootstrap=_bootstrap(),
-            socket_options=self._socket_options,
-            tls_connection_options=tls,
-        ).add_done_callback(exchange.on_connected)
 
 
 class _Phase(enum.Enum):

@@ -39,6 +39,15 @@ def talked(n: int = 11, plan: CallPlan = PLAN_LONG, *, words: str = "") -> CallD
     return call
 
 
+def asks_for_all(
+    call: CallDriver, seconds: float, end: StopReason | None = StopReason.END_TURN
+) -> None:
+    call.talk(1.0)
+    call.quiet(0.6)
+    call.hears("And now tell me all.")
+    call.says("Listen, this takes some time.", 2, seconds, end=end)
+
+
 def prepared(
     n: int = 11,
     plan: CallPlan = PLAN_LONG,
@@ -112,10 +121,7 @@ def test_a_stream_that_takes_over_without_having_stood_by_is_told_everything_at_
 
 def test_a_standby_that_is_renewed_is_told_what_has_settled_since() -> None:
     call = talked(plan=replace(PLAN, continuation=replace(POLICY, audio_start_timeout_s=75.0)))
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 60.0)  # longer than a standby is kept
+    asks_for_all(call, 60.0)  # longer than a standby is kept
     call.quiet(38.0)
     assert call.report("standby asked") == [{"stream": 2, "cause": "bot_started"}]
     call.quiet(3.0)
@@ -138,10 +144,7 @@ def test_after_one_that_died_of_it_none_is_told_ahead_in_this_call() -> None:
 def test_one_that_died_without_it_says_nothing_about_it() -> None:
     call = talked()
     call.head_s = None
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 8.0)
+    asks_for_all(call, 8.0)
     call.head_s = 0.1
     call.breaks_standby()
     call.quiet(1.0)
@@ -193,10 +196,7 @@ def test_a_function_without_a_result_is_told_at_the_switch() -> None:
     call.deliver()
     for number in range(8, 12):
         exchange(call, number)
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 8.0)
+    asks_for_all(call, 8.0)
     call.quiet(0.5)
     assert two(call).told == lines(1, 6)  # it is asked for in the seventh answer
     call.tool_done(call.tools[-1], {"status": "sent"})
@@ -213,10 +213,7 @@ def test_equal_words_are_told_as_often_as_they_were_said() -> None:
     call.answer()
     for _ in range(11):
         exchange(call, 7)
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 8.0)
+    asks_for_all(call, 8.0)
     call.quiet(9.5)
     assert two(call).told == [*lines(7, 7) * 11, *LAST]
     assert call.report("stream switched")[-1]["history_ahead"] == 16
@@ -263,10 +260,7 @@ def slow() -> CallDriver:
     """The next stream is open, and what it is told is still on its way."""
     call = talked()
     call.sent_s = None
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 3.0)
+    asks_for_all(call, 3.0)
     call.quiet(5.0)
     assert two(call).told == lines(1, 8)
     assert not call.report("standby ready")
@@ -295,10 +289,7 @@ def test_at_the_deadline_an_answer_is_heard_to_its_end_though_the_next_stream_is
 ):
     call = talked()
     call.sent_s = None
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 17.5, end=None)
+    asks_for_all(call, 17.5, end=None)
     call.quiet(17.0)
     call.speaks(2, 4.0, end=None)
     call.quiet(2.0)
@@ -316,10 +307,7 @@ def test_one_that_is_not_told_in_its_time_is_replaced_by_one_that_is_told_at_the
     policy = replace(POLICY, next_session_ready_timeout_s=4.0)
     call = talked(plan=replace(PLAN, continuation=policy))
     call.sent_s = None
-    call.talk(1.0)
-    call.quiet(0.6)
-    call.hears("And now tell me all.")
-    call.says("Listen, this takes some time.", 2, 8.0)
+    asks_for_all(call, 8.0)
     call.quiet(9.5)
     assert two(call).closed is CloseReason.REPLACED
     assert call.report("stream switched")[-1]["stream"] == 3

@@ -13,7 +13,8 @@ from awscrt.http import Http2ClientConnection
 from opusagent.errors import TransportError
 from opusagent.simulators.wire import StreamRequest, StreamWriter
 from opusagent.transports.bedrock import BedrockTransport
-from opusagent.transports.http2 import Exchange, Http2Connector
+from opusagent.transports.http2 import Exchange
+from opusagent.transports.http2_connector import Http2Connector
 from tests.transports.rig import Handler, Scripted, run_clean, serving
 
 pytestmark = pytest.mark.integration
