@@ -39,9 +39,9 @@ class FunctionHandler:
         call = self._calls.get(tool_use_id)
         if call is None or call.status is not ToolStatus.RUNNING:
             return False
-        call.status = ToolStatus.FAILED if "error" in result else ToolStatus.DONE
-        call.result = result
-        call.ended_at = at
+        status = ToolStatus.FAILED if "error" in result else ToolStatus.DONE
+        ended = {"status": status, "result": result, "ended_at": at}
+        self._calls[tool_use_id] = call.model_copy(update=ended)
         return True
 
     @property

@@ -56,6 +56,7 @@ def test_the_name_of_a_call_stands_word_for_word_in_its_line() -> None:
     (call,) = ledger.get_function_call_history()
     assert as_text(call) == '[called look_up with {"id": 1}; no result yet]'
     ledger.finish("t", {"status": "gut"}, at=LATER)
+    (call,) = ledger.get_function_call_history()
     assert as_text(call) == '[called look_up with {"id": 1}; result: {"status": "gut"}]'
 
 

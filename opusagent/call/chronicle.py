@@ -83,7 +83,7 @@ class Chronicle:
 
     def _turns(self, *, given_only: bool) -> list[ConversationItem]:
         items = self.transcript.get_conversation_context(given_only=given_only)
-        return [*map(self.secrets.hide_in_turn, items)]
+        return self.secrets.hide_in_turns(items)
 
     def _calls(self) -> list[FunctionCall]:
-        return [*map(self.secrets.hide_in_call, self.ledger.get_function_call_history())]
+        return self.secrets.hide_in_calls(self.ledger.get_function_call_history())

@@ -67,11 +67,13 @@ def as_past(
         if item.text.strip()
     ]
     for text in reversed(owed):
-        if not lines or lines[-1][1] is not Role.USER or not lines[-1][2].endswith(text):
+        # What the bot said after it may be about something else still.
+        place = next((n for n in reversed(range(len(lines))) if lines[n][1] is Role.USER), None)
+        if place is None or not lines[place][2].endswith(text):
             break
-        at, role, whole = lines.pop()
+        at, role, whole = lines.pop(place)
         if rest := whole.removesuffix(text).strip():
-            lines.append((at, role, rest))  # texts that follow one another are one turn
+            lines.insert(place, (at, role, rest))  # texts that follow one another are one turn
     lines += [(call.started_at, Role.ASSISTANT, as_text(call)) for call in calls]
     lines.sort(key=lambda line: line[0])
     running = [call.started_at for call in calls if call.status is ToolStatus.RUNNING]

@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from opusagent.models.remembered import Remembered
 from opusagent.models.session_state import ConversationItem, FunctionCall
 
 __all__ = ["Secrets", "masked"]
@@ -32,6 +33,8 @@ class Secrets:
         """Begin with none."""
         self._patterns: dict[str, re.Pattern[str]] = {}  # the longest first
         self._numbers: dict[float, str] = {}  # those that are numbers, and what stands in for them
+        self._turns = Remembered(self._hide_in_turn)
+        self._calls = Remembered(self._hide_in_call)
 
     def learn(self, digits: str) -> None:
         """The caller has entered something secret."""
@@ -42,6 +45,8 @@ class Secrets:
         self._patterns = {key: patterns[key] for key in sorted(patterns, key=len, reverse=True)}
         if len(digits.lstrip("0")) >= MIN_DIGITS and digits.isdecimal():
             self._numbers[int(digits)] = masked(digits)  # a number has no zeros before it
+        self._turns.forget()
+        self._calls.forget()
 
     def hide(self, text: str) -> str:
         """The text with asterisks in place of them, also where they stand apart: `4, 7, 1, 1`."""
@@ -82,16 +87,18 @@ class Secrets:
             return self.hide(text)
         return text if hidden == value else json.dumps(hidden, ensure_ascii=False)
 
-    def hide_in_turn(self, item: ConversationItem) -> ConversationItem:
-        """A turn of the transcript in the same way."""
-        if not self._patterns:
-            return item
+    def hide_in_turns(self, items: list[ConversationItem]) -> list[ConversationItem]:
+        """Turns of the transcript in the same way."""
+        return self._turns.of(items) if self._patterns else items
+
+    def hide_in_calls(self, calls: list[FunctionCall]) -> list[FunctionCall]:
+        """Lines of the ledger in the same way. Those are not run again with what stands in for them."""
+        return self._calls.of(calls) if self._patterns else calls
+
+    def _hide_in_turn(self, item: ConversationItem) -> ConversationItem:
         return item.model_copy(update={"text": self.hide(item.text)})
 
-    def hide_in_call(self, call: FunctionCall) -> FunctionCall:
-        """A line of the ledger in the same way. It is not run again with what stands in for them."""
-        if not self._patterns:
-            return call.model_copy()
+    def _hide_in_call(self, call: FunctionCall) -> FunctionCall:
         arguments = self._hide_in_arguments(call.arguments)
         result = self.hide_in(call.result)
         secret = call.secret or arguments != call.arguments

@@ -16,6 +16,8 @@ from pydantic import (
     PlainSerializer,
 )
 
+from opusagent.models.remembered import Remembered
+
 SCHEMA_VERSION = 1
 
 
@@ -82,9 +84,9 @@ class ToolStatus(enum.StrEnum):
 
 
 class FunctionCall(BaseModel):
-    """One line of the ledger of tool calls."""
+    """One line of the ledger of tool calls, as it was at some time."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     tool_use_id: str
     name: str
@@ -98,9 +100,9 @@ class FunctionCall(BaseModel):
 
 
 class ConversationItem(BaseModel):
-    """One turn of the transcript: `input` is the caller, `output` the bot."""
+    """One turn of the transcript, as it was at some time: `input` is the caller, `output` the bot."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     type: Literal["input", "output"]
     text: str
@@ -193,3 +195,28 @@ class SessionState(BaseModel):
         """Whether a caller may take this conversation up again."""
         alive = self.status not in (SessionStatus.ENDED, SessionStatus.ERROR)
         return alive and not self.is_expired(now, max_age_seconds)
+
+
+def _as_json(item: BaseModel) -> dict[str, Any]:
+    return item.model_dump(mode="json")
+
+
+class StateDump:
+    """The states of one session, one after the other, as JSON-ready values.
+
+    What stands in two of them, as most of the conversation does, is made once; nobody may change it.
+    """
+
+    def __init__(self) -> None:
+        self._items: Remembered[BaseModel, dict[str, Any]] = Remembered(_as_json)
+
+    def of(self, state: SessionState) -> dict[str, Any]:
+        """As `SessionState.to_dict`."""
+        rest: dict[str, Any] = {"conversation_history": [], "function_calls": [], "agent": {}}
+        n_turns = len(state.conversation_history)
+        items = self._items.of([*state.conversation_history, *state.function_calls])
+        return state.model_copy(update=rest).to_dict() | {
+            "conversation_history": items[:n_turns],
+            "function_calls": items[n_turns:],
+            "agent": state.agent,  # it is JSON
+        }

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from opusagent.clock import Clock
 from opusagent.errors import SessionFenced, StorageUnavailable
-from opusagent.models.session_state import SessionState, SessionStatus
+from opusagent.models.session_state import SessionState, SessionStatus, StateDump
 from opusagent.observability import named_logger
 from opusagent.session_storage import Hold, SessionStorage
 
@@ -101,6 +101,7 @@ class Held:
         self.written = stored
         self.saved = _activity(stored.to_dict()) if stored else ""
         self.is_in_doubt = False
+        self.dump = StateDump()
         self.woken = asyncio.Event()
         self.is_clean = asyncio.Event()
         self.is_clean.set()
@@ -299,7 +300,7 @@ class Saver:
     async def _save(self, held: Held, state: SessionState) -> None:
         """Store this state; it stays the newest one until that has worked."""
         began = held.put_at
-        data = state.to_dict()
+        data = held.dump.of(state)
         data |= {"tenant": held.tenant, "owner": self._owner, "owner_epoch": held.owner_epoch}
         if await self._store(held, data):
             before = held.written

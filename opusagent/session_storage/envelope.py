@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from opusagent.session_storage import Hold
 
 __all__ = ["Envelope", "Watchers"]
@@ -111,8 +113,7 @@ def _moment(text: str) -> datetime | None:
 
 def json_of(document: dict[str, Any]) -> bytes:
     """The document as compact UTF-8 JSON."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     try:
-        return text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, as a model may write it
+        return to_json(document)
+    except PydanticSerializationError:  # half of a surrogate pair, as a model may write it
         return json.dumps(document, separators=(",", ":")).encode()

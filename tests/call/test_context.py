@@ -56,9 +56,22 @@ def test_several_turns_that_will_be_typed_are_left_out() -> None:
     assert lines(as_past(items, [], owed=["One.", "Two."])) == [("ASSISTANT", "Hello.")]
 
 
-def test_a_turn_that_the_bot_has_answered_is_not_left_out() -> None:
-    items = [caller("One.", 0), bot("Yes?", 1)]
-    assert len(as_past(items, [], owed=["One."]).turns) == 2
+def test_what_will_be_typed_is_left_out_though_the_bot_went_on_about_something_else() -> None:
+    items = [bot("First,", 0), caller("Hi. One.", 1), bot("secondly.", 2)]
+    assert lines(as_past(items, [], owed=["One."])) == [
+        ("ASSISTANT", "First,"),
+        ("USER", "Hi."),
+        ("ASSISTANT", "secondly."),
+    ]
+    assert lines(as_past(items, [], owed=["Hi.", "One."])) == [
+        ("ASSISTANT", "First,"),
+        ("ASSISTANT", "secondly."),
+    ]
+
+
+def test_a_turn_that_is_no_more_the_newest_is_not_left_out() -> None:
+    items = [caller("One.", 0), bot("Yes?", 1), caller("Two.", 2)]
+    assert len(as_past(items, [], owed=["One."]).turns) == 3
 
 
 def test_items_of_an_older_format_come_first() -> None:

@@ -96,7 +96,7 @@ def test_two_digits_are_found_in_too_much() -> None:
 )
 def test_arguments_of_a_tool_are_json_still(arguments: str, shown: JsonValue) -> None:
     call = FunctionCall(tool_use_id="t", name="pay", arguments=arguments, started_at=AT)
-    hidden = knowing("4711").hide_in_call(call)
+    (hidden,) = knowing("4711").hide_in_calls([call])
     assert json.loads(hidden.arguments) == shown
     assert hidden.secret
     assert call.arguments == arguments  # what it is run with
@@ -105,14 +105,13 @@ def test_arguments_of_a_tool_are_json_still(arguments: str, shown: JsonValue) ->
 @pytest.mark.parametrize("arguments", ["pin 4711", "[" * 100_000 + "4711"])
 def test_arguments_that_are_no_json_are_a_text(arguments: str) -> None:
     call = FunctionCall(tool_use_id="t", name="pay", arguments=arguments, started_at=AT)
-    assert knowing("4711").hide_in_call(call).arguments == arguments.replace("4711", "****")
+    (hidden,) = knowing("4711").hide_in_calls([call])
+    assert hidden.arguments == arguments.replace("4711", "****")
 
 
 def test_what_has_nothing_secret_is_as_the_model_wrote_it() -> None:
     call = FunctionCall(tool_use_id="t", name="pay", arguments='{ "n":1.0 }', started_at=AT)
-    hidden = knowing("4711").hide_in_call(call)
-    assert hidden == call
-    assert hidden is not call
+    assert knowing("4711").hide_in_calls([call]) == [call]
 
 
 def test_a_turn_and_a_result_are_cleaned_and_the_originals_are_not_changed() -> None:
@@ -121,6 +120,14 @@ def test_a_turn_and_a_result_are_cleaned_and_the_originals_are_not_changed() -> 
         tool_use_id="t", name="pay", arguments="{}", result={"pin": 4711}, started_at=AT
     )
     secrets = knowing("4711")
-    assert secrets.hide_in_turn(turn).text == "You said ****."
-    assert secrets.hide_in_call(call).result == {"pin": "****"}
+    assert [turn.text for turn in secrets.hide_in_turns([turn])] == ["You said ****."]
+    assert [call.result for call in secrets.hide_in_calls([call])] == [{"pin": "****"}]
     assert (turn.text, call.result) == ("You said 4711.", {"pin": 4711})
+
+
+def test_what_was_clean_is_cleaned_again_when_another_secret_is_known() -> None:
+    turns = [ConversationItem(type="output", text="You said 4711 and 815.")]
+    secrets = knowing("4711")
+    assert [turn.text for turn in secrets.hide_in_turns(turns)] == ["You said **** and 815."]
+    secrets.learn("815")
+    assert [turn.text for turn in secrets.hide_in_turns(turns)] == ["You said **** and ***."]

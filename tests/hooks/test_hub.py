@@ -81,8 +81,8 @@ def test_a_bug_of_ours_is_no_trouble_for_whoever_saves() -> None:
     async def main() -> None:
         hooks = Hooks([Receiver()], Metrics(), max_waiting=10, workshop=Workshop())
         await hooks.start()
-        broken = state(conversation_history=[said("bot", 1, "471147114711"), said("bot", 2)])
-        broken.conversation_history[0].at = "now"  # type: ignore[assignment]
+        undated = said("bot", 1, "471147114711").model_copy(update={"at": "now"})
+        broken = state(conversation_history=[undated, said("bot", 2)])
         hooks.stored(state(), broken, "")
         await hooks.stop()
 

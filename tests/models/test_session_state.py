@@ -13,6 +13,7 @@ from opusagent.models.session_state import (
     FunctionCall,
     SessionState,
     SessionStatus,
+    StateDump,
     StreamSwitch,
     ToolStatus,
 )
@@ -75,6 +76,31 @@ def new(**fields: object) -> SessionState:
 @given(_states)
 def test_a_state_survives_storage(state: SessionState) -> None:
     assert SessionState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+
+
+@given(_states, st.lists(st.tuples(st.lists(_items, max_size=2), st.lists(_calls, max_size=2))))
+def test_states_that_follow_one_another_are_dumped_as_each_would_be(
+    state: SessionState, more: list[tuple[list[ConversationItem], list[FunctionCall]]]
+) -> None:
+    dump = StateDump()
+    assert dump.of(state) == state.to_dict()
+    for turns, calls in more:
+        state = state.model_copy(
+            update={
+                "conversation_history": [*state.conversation_history[1:], *turns],
+                "function_calls": [*state.function_calls[1:], *calls],
+            }
+        )
+        assert dump.of(state) == state.to_dict()
+
+
+def test_a_turn_that_two_states_have_is_dumped_once() -> None:
+    turn = ConversationItem(type="input", text="Hello.")
+    state, dump = new(conversation_history=[turn]), StateDump()
+    (first,) = dump.of(state)["conversation_history"]
+    more = ConversationItem(type="output", text="Good morning.")
+    second, _ = dump.of(new(conversation_history=[turn, more]))["conversation_history"]
+    assert first is second
 
 
 def test_fields_of_others_are_kept() -> None:
