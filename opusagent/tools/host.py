@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, override
+from typing import Any, Final, cast, override
 
 from pydantic import JsonValue
 
@@ -32,7 +32,6 @@ STATE_S: Final = 5.0
 """What the bridge may take to answer a question about a call's state."""
 NICE: Final = 10
 """How much it stands back where processors are scarce: a tenth of what the bridge gets."""
-_CHUNK: Final = 1 << 16
 
 
 class _FarState(CallState):
@@ -68,12 +67,13 @@ class _FarState(CallState):
         return values
 
 
-class _Host:
+class _Host(asyncio.Protocol):
     """Runs what it is told to."""
 
-    def __init__(self, writer: asyncio.StreamWriter, tasks: asyncio.TaskGroup) -> None:
-        self._writer = writer
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
+        self._frames = Frames()
+        self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._workshop = Workshop(lambda count: self._from_thread({"abandoned": count}))
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -81,7 +81,20 @@ class _Host:
         self._asked: dict[int, Future[JsonValue]] = {}
         self._lock = threading.Lock()
 
-    def take(self, message: Mapping[str, Any]) -> None:
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        for message in self._frames.feed(data):
+            self._take(message)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        os.killpg(os.getpgrp(), signal.SIGKILL)  # whatever still runs: nobody waits for it
+
+    def _take(self, message: Mapping[str, Any]) -> None:
         """Do what the bridge wants."""
         match message["do"]:
             case "path":
@@ -137,7 +150,7 @@ class _Host:
         self._loop.call_soon_threadsafe(self._send, message)
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._writer.write(frame(message))
+        self._transport.write(frame(message))
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
@@ -147,15 +160,11 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 async def _serve(fd: int) -> None:
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
-    frames = Frames()
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # a tool begins in the step that asks for it
     async with asyncio.TaskGroup() as tasks:
-        host = _Host(writer, tasks)
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(_CHUNK):
-                for message in frames.feed(data):
-                    host.take(message)
-        os.killpg(os.getpgrp(), signal.SIGKILL)  # whatever still runs: nobody waits for it
+        await loop.create_connection(lambda: _Host(tasks), sock=socket.socket(fileno=fd))
+        await loop.create_future()  # the process ends with its connection
 
 
 if __name__ == "__main__":
