@@ -6,8 +6,10 @@ the last that began to hear the caller, and one before it that is still open fin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
+from opusagent.bridges.sonic_pipe import CLOSE_S
 from opusagent.call.events import (
     AudioToSonic,
     CallInput,
@@ -50,6 +52,7 @@ class Life:
     live_at: float | None = None
     fed_at: float = 0.0
     n_typed: int = 0
+    gone_at: float = math.inf
 
 
 @dataclass
@@ -163,7 +166,8 @@ class FatedCall(CallDriver):
 
     def past(self, age: int) -> Service | None:
         """A stream that was replaced and may still have something to say."""
-        past = [self.services[stream] for stream in self.switched[:-1]]
+        lives = [self.lives[stream] for stream in self.switched[:-1]]
+        past = [life.service for life in lives if self.now <= life.gone_at]
         past = [service for service in past if service.closed in (None, CloseReason.REPLACED)]
         return past[-1 - age] if age < len(past) else None
 
@@ -234,6 +238,7 @@ class FatedCall(CallDriver):
         for stream, life in list(self.open.items()):
             if life.service.closed is not None:
                 del self.open[stream]
+                life.gone_at = self.now + CLOSE_S
                 self.stream_closed(life)
             elif life.live_at is None and life.service.audio:
                 assert went_live is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -64,6 +64,7 @@ class Block:
     doubtful: bool = False  # the model was told to be silent: it need not be heard to its end
     dead: bool = False  # the caller cut it off: it must not be heard any more
     late: bool = False  # begun when its stream was closed: nobody hears it
+    fresh: bool = True  # it was announced as the first of an answer
     sounded: bool = False
     tellable: bool = False  # as FINAL text: it has been spoken
 
@@ -118,6 +119,7 @@ class WatchedCall(FatedCall):
         ] = {}  # under way: when last heard of, for sure
         self._answered_to = 0  # frames below are answered: the bot has sounded since
         self._untold_from = 0
+        self._told_by: defaultdict[StreamId, set[int]] = defaultdict(set)
         self._newest: dict[StreamId, int] = {}
         self._last_heard: dict[StreamId, int] = {}
         self._lost: set[int] = set()
@@ -138,7 +140,7 @@ class WatchedCall(FatedCall):
     def understands(self, service: Service) -> None:
         """A stream tells what it has heard of the caller and nobody has told."""
         mark, live = len(self.loud), self.live_id
-        heard = set(service.frames)
+        heard = set(service.frames) - self._told_by[service.id]
         frames = [n for n in range(self._untold_from, mark) if self.loud[n] and n in heard]
         if not frames:
             return
@@ -150,6 +152,7 @@ class WatchedCall(FatedCall):
             promised=service.id == live,
         )
         self.turns[token] = turn
+        self._told_by[service.id].update(frames)
         if service.id == live:
             self._untold_from = max(self._untold_from, sure_to)
             self._open_mark = mark
@@ -163,11 +166,13 @@ class WatchedCall(FatedCall):
         self._next_value += 1
         value = self._next_value
         self._text(service, Role.ASSISTANT, Stage.SPECULATIVE, f"b{value}.")
-        if self._goes_on(service.id) is not False:
+        fresh = self._goes_on(service.id) is False
+        if not fresh:
             self._answers[service.id] = (self.now, self._answers[service.id][1])
         service.writer.start_audio()
         late = service.closed is not None
-        self.blocks[value] = Block(service.id, doubtful=service.id in self._muted, late=late)
+        doubtful = service.id in self._muted
+        self.blocks[value] = Block(service.id, doubtful=doubtful, late=late, fresh=fresh)
         self._newest[service.id] = value
         self._carry(service)
 
@@ -189,7 +194,7 @@ class WatchedCall(FatedCall):
         self._carry(service)
         sure = not (block.doubtful or block.dead)
         self._answers[service.id] = (self.now, sure)
-        certain = first and sure and goes_on is False
+        certain = first and sure and goes_on is False and block.fresh
         if certain and service.id == live == self.live_id:
             self._answered_to = max(self._answered_to, self._sure_to(mark))
             self._answered(mark)
@@ -221,6 +226,7 @@ class WatchedCall(FatedCall):
     def interrupts(self) -> None:
         if self.live_id is not None:
             self._doubt()
+            self._perhaps_paid()  # it had begun to answer
             self._muted.discard(self.live_id)
             self._answers.pop(self.live_id, None)
             super().interrupts()
