@@ -32,11 +32,13 @@ class Told:
         turns: As they stood when it was told, oldest first; also those that were left out for their size.
         share: Of the allowed history, how much it was given; 0 for a summary in its prompt.
         ahead: The history it was sent; empty for a summary.
+        n_then: So many turns the conversation had then; these, and those that were still to be answered.
     """
 
     turns: Sequence[Turn]
     share: float = 0.0
     ahead: history.History = field(default_factory=history.History)
+    n_then: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class _Owed:
     """A text that the model has been given and has not answered: the next stream is given it, too."""
 
     text: str
-    is_turn: bool
+    shown: str
 
 
 class Briefing:
@@ -67,12 +69,12 @@ class Briefing:
 
     @property
     def owed_turns(self) -> list[str]:
-        """Those of them that the transcript has as the caller's."""
-        return [owed.text for owed in self._owed if owed.is_turn]
+        """Those of them that the caller has said or entered, as they stand in the transcript."""
+        return [owed.shown for owed in self._owed if owed.shown]
 
-    def owe(self, text: str, *, is_turn: bool) -> None:
-        """A text awaits its answer. `is_turn`: it stands in the transcript as the caller's."""
-        self._owed.append(_Owed(text, is_turn))
+    def owe(self, text: str, *, shown: str) -> None:
+        """A text awaits its answer. `shown`: how it stands in the transcript; empty if it does not."""
+        self._owed.append(_Owed(text, shown))
 
     def answered(self) -> None:
         """Nothing is owed any more."""
@@ -80,7 +82,7 @@ class Briefing:
 
     def data_used(self) -> None:
         """What no caller has said, such as a result, is owed no longer."""
-        self._owed = [owed for owed in self._owed if owed.is_turn]
+        self._owed = [owed for owed in self._owed if owed.shown]
 
     def prompt(self, prompt: str, share: float) -> tuple[str, Told | None]:
         """What a stream is opened with: the prompt, with a summary for a service that refuses histories."""
@@ -91,7 +93,7 @@ class Briefing:
         lines = "\n".join(f"{turn.role}: {turn.text}" for turn in newest)
         if lines:
             prompt = f"{prompt}\n\nThe conversation so far, shortened:\n{lines}"
-        return prompt, Told(turns)
+        return prompt, Told(turns, n_then=len(self._context(()).turns))
 
     def ahead(self, recovery: Recovery) -> Told | None:
         """What a standby is told as soon as it is open: what is settled, as far as there is room.
@@ -158,13 +160,14 @@ def _beginning(turns: Sequence[Turn], max_bytes: int) -> Sequence[Turn]:
 def _since(told: Told, past: Past) -> list[Turn]:
     """What has been said since; what is worded differently now is among it."""
     before = [(turn.role, past.hide(turn.text)) for turn in told.turns]
+    n_then = max(told.n_then, len(before))
     now = [(turn.role, turn.text) for turn in past.turns]
     pairs = zip(before, now, strict=False)
     same = next((n for n, (old, new) in enumerate(pairs) if old != new), min(len(before), len(now)))
     others = Counter(before[same:])
     fresh = []
     for place, turn in enumerate(past.turns[same:], same):
-        if place < len(before) and others[turn.role, turn.text]:  # what came later is new, if equal
+        if place < n_then and others[turn.role, turn.text]:  # what came later is new, if equal
             others[turn.role, turn.text] -= 1
         else:
             fresh.append(turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from opusagent.models.session_state import (
 )
 
 __all__ = ["Past", "as_past"]
+
+type _Line = tuple[datetime, Role, str]
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -42,6 +45,22 @@ class Past:
         return self.turns[: self.n_settled]
 
 
+def _take_out(text: str, lines: list[_Line]) -> None:
+    """Take the newest of the caller's lines that has these words, or a part of it, out of the lines.
+
+    What was said after it, by the bot or in the last words of a stream that was replaced, is about
+    something else. Texts of the caller that follow one another are one line.
+    """
+    words = re.compile(rf"(?<!\S){re.escape(text)}(?!\S)")
+    for place in reversed(range(len(lines))):
+        at, role, whole = lines[place]
+        if role is Role.USER and (found := [*words.finditer(whole)]):
+            begin, end = found[-1].span()
+            rest = f"{whole[:begin].strip()} {whole[end:].strip()}".strip()
+            lines[place : place + 1] = [(at, role, rest)] if rest else []
+            return
+
+
 def as_past(
     items: Sequence[ConversationItem],
     calls: Sequence[FunctionCall],
@@ -61,19 +80,13 @@ def as_past(
             in it has no result yet.
         hide: See `Past`.
     """
-    lines = [
+    lines: list[_Line] = [
         (item.at or _LONG_AGO, Role.USER if item.type == "input" else Role.ASSISTANT, item.text)
         for item in items
         if item.text.strip()
     ]
     for text in reversed(owed):
-        # What the bot said after it may be about something else still.
-        place = next((n for n in reversed(range(len(lines))) if lines[n][1] is Role.USER), None)
-        if place is None or not lines[place][2].endswith(text):
-            break
-        at, role, whole = lines.pop(place)
-        if rest := whole.removesuffix(text).strip():
-            lines.insert(place, (at, role, rest))  # texts that follow one another are one turn
+        _take_out(text, lines)
     lines += [(call.started_at, Role.ASSISTANT, as_text(call)) for call in calls]
     lines.sort(key=lambda line: line[0])
     running = [call.started_at for call in calls if call.status is ToolStatus.RUNNING]

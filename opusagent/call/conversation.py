@@ -268,7 +268,7 @@ class Conversation:
         """The caller entered something that the model is to know."""
         self.caller_acted(now)
         self._transcript.caller_said(shown, stream=self._live_id, at=self._chronicle.at())
-        self.model.type_text(typed, now, is_turn=typed == shown)
+        self.model.type_text(typed, now, shown=shown)
         self.changed = True
 
     def caller_acted(self, now: float) -> None:

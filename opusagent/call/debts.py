@@ -41,16 +41,16 @@ class Debts:
 
     # What is given
 
-    def owe(self, text: str, now: float, *, is_turn: bool, live: bool) -> None:
+    def owe(self, text: str, now: float, *, shown: str = "", live: bool) -> None:
         """A text awaits its answer.
 
         Args:
             text: What is typed.
             now: The present, in monotonic seconds.
-            is_turn: Whether the transcript has it as the caller's newest turn.
+            shown: How it stands in the transcript, among the caller's newest words; empty if it does not.
             live: Whether there is a stream that can answer it.
         """
-        self._briefing.owe(text, is_turn=is_turn)
+        self._briefing.owe(text, shown=shown)
         self._owed_at = now
         if live:
             self._watchdog.answer_is_owed(now)
@@ -63,7 +63,7 @@ class Debts:
         """Another stream will be given all of it."""
         text, self._for_next = self._for_next, None
         if text is not None and not self.unanswered_speech:
-            self.owe(text, now, is_turn=False, live=False)
+            self.owe(text, now, live=False)
 
     def caller_understood(
         self, text: str, now: float, *, live: Leg | None, answering: bool
@@ -81,7 +81,7 @@ class Debts:
             live.untold = False
         self._ring.commit()
         if awaited or not answering:
-            self.owe(text.strip(), now, is_turn=True, live=live is not None)
+            self.owe(text.strip(), now, shown=text.strip(), live=live is not None)
 
     # What comes
 

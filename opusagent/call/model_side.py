@@ -280,15 +280,15 @@ class ModelSide:
         if self._uplink.withheld():
             self._expect_life(now)
 
-    def type_text(self, text: str, now: float, *, is_turn: bool = False) -> None:
+    def type_text(self, text: str, now: float, *, shown: str = "") -> None:
         """Give the model a text to answer, now or when there is a stream.
 
         Args:
             text: What is typed; not blank.
             now: The present, in monotonic seconds.
-            is_turn: Whether the transcript has it as the caller's newest turn.
+            shown: How it stands in the transcript, as the caller's newest words; empty if it does not.
         """
-        self.debts.owe(text, now, is_turn=is_turn, live=self.live is not None)
+        self.debts.owe(text, now, shown=shown, live=self.live is not None)
         if self.live is not None:
             self._legs.type(self.live, text)
 
@@ -308,7 +308,7 @@ class ModelSide:
             return
         leg.wire.tool_result(call.tool_use_id, result)
         self._legs.flush(leg)
-        self.debts.owe(as_data, now, is_turn=False, live=True)  # if it breaks before the answer
+        self.debts.owe(as_data, now, live=True)  # if it breaks before the answer
 
     # What comes from the model
 

@@ -52,7 +52,7 @@ def go_on_from(
     model.restore_speech(speech)
     acted = any(said_at is None or call.started_at > said_at for call in state.function_calls)
     if last is not None and last.type == "input" and not acted:
-        model.type_text(last.text, now, is_turn=True)  # nobody has answered it
+        model.type_text(last.text, now, shown=last.text)  # nobody has answered it
     elif last is not None and last.unfinished and not acted and not speech:
         model.type_text(BROKE_OFF.format(_last_sentence(last.text)), now)
     elif not asked and not state.audio_buffer and (text := invitation()):

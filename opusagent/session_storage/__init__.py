@@ -41,6 +41,7 @@ class SessionStorage(ABC):
     async def store_session(self, conversation_id: str, session_data: dict[str, Any]) -> bool:
         """Write a session; its time to live begins anew.
 
+        The document is to be read only: later ones share parts of it.
         False means one thing: a newer owner holds it, and nothing was written.
         """
 

@@ -87,8 +87,11 @@ class _Host(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        for message in self._frames.feed(data):
-            self._take(message)
+        messages = [*self._frames.feed(data)]
+        given_up = {message["id"] for message in messages if message["do"] == "cancel"}
+        for message in messages:
+            if message["do"] != "run" or message["id"] not in given_up:
+                self._take(message)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -31,8 +31,8 @@ class Talk:
         self.briefing = Briefing(plan, self._context)
 
     def _context(self, owed: Sequence[str]) -> Past:
-        assert not owed
-        return self.past
+        turns = [turn for turn in self.past.turns if turn.text not in owed]
+        return replace(self.past, turns=turns)
 
     def goes_on(self, *texts: str) -> None:
         self.past = replace(self.past, turns=[*self.past.turns, *turns(*texts)])
@@ -117,3 +117,16 @@ def test_a_summary_stands_in_the_prompt_and_what_came_after_it_is_told() -> None
     assert talk.recovery.history_share == 0.0
     assert list(talk.briefing.rest(told, talk.recovery).turns) == turns("Two", "Well")
     assert talk.briefing.prompt("You answer.", 1.0) == ("You answer.", None)
+
+
+def test_what_the_bot_went_on_to_say_stands_in_the_summary_and_is_not_told_again() -> None:
+    talk = Talk("One", "Yes", "Two", "Well")
+    for _ in range(2):
+        talk.recovery.after(DIED, lived_s=0.1, had_history=True)
+    talk.briefing.owe("Two", shown="Two")
+    prompt, told = talk.briefing.prompt("You answer.", 0.0)
+    assert prompt.endswith("USER: One\nASSISTANT: Yes Well")
+    talk.briefing.answered()
+    talk.goes_on("Three", "So")
+    news = talk.briefing.rest(told, talk.recovery).turns
+    assert [turn.text for turn in news] == ["Two Three", "So"]

@@ -69,9 +69,20 @@ def test_what_will_be_typed_is_left_out_though_the_bot_went_on_about_something_e
     ]
 
 
-def test_a_turn_that_is_no_more_the_newest_is_not_left_out() -> None:
-    items = [caller("One.", 0), bot("Yes?", 1), caller("Two.", 2)]
-    assert len(as_past(items, [], owed=["One."]).turns) == 3
+def test_what_will_be_typed_is_left_out_though_an_old_stream_tells_something_later() -> None:
+    items = [caller("One.", 0), bot("Yes?", 1), caller("Two. Three.", 2)]
+    assert lines(as_past(items, [], owed=["Two."]))[-1] == ("USER", "Three.")
+    assert lines(as_past(items, [], owed=["One."])) == [
+        ("ASSISTANT", "Yes?"),
+        ("USER", "Two. Three."),
+    ]
+
+
+def test_only_whole_words_are_left_out_and_the_newest_of_equal_ones() -> None:
+    items = [caller("no. Piano.", 0), bot("Yes?", 1), caller("no. no.", 2), bot("So.", 3)]
+    assert lines(as_past(items, [], owed=["no."]))[2] == ("USER", "no.")
+    assert lines(as_past(items, [], owed=["no.", "no.", "no."]))[0] == ("USER", "Piano.")
+    assert lines(as_past([caller("Piano.", 0)], [], owed=["no."])) == [("USER", "Piano.")]
 
 
 def test_items_of_an_older_format_come_first() -> None:

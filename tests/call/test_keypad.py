@@ -113,6 +113,22 @@ def test_sensitive_keys_reach_the_model_and_are_kept_nowhere() -> None:
     assert [(report.fields, report.private) for report in pressed] == [({"count": 1}, {})] * 4
 
 
+def test_what_was_said_before_secret_keys_is_told_once_to_another_stream() -> None:
+    call = a_call(Dtmf(sensitive=True))
+    call.talk(0.5)
+    call.hears("Where is my order?")
+    press(call, SECRET)
+    call.quiet(1.1)
+    call.breaks()
+    call.advance(1.0)
+    assert call.live.told == []
+    assert call.live.typed[1:] == [
+        "Where is my order?",
+        "The caller pressed these keys on the telephone: 4 7 1 1",
+    ]
+    assert "they are secret" in call.saves[-1].conversation_history[-1].text
+
+
 def test_keys_may_go_to_a_tool_past_the_model() -> None:
     call = a_call(Dtmf(count=4, sensitive=True, tool="check_pin", argument="pin"))
     press(call, SECRET)

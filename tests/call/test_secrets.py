@@ -131,3 +131,22 @@ def test_what_was_clean_is_cleaned_again_when_another_secret_is_known() -> None:
     assert [turn.text for turn in secrets.hide_in_turns(turns)] == ["You said **** and 815."]
     secrets.learn("815")
     assert [turn.text for turn in secrets.hide_in_turns(turns)] == ["You said **** and ***."]
+
+
+def test_calls_are_cleaned_again_when_another_secret_is_known() -> None:
+    call = FunctionCall(
+        tool_use_id="t", name="pay", arguments='{"n":815}', result={"n": 815}, started_at=AT
+    )
+    secrets = knowing("4711")
+    assert secrets.hide_in_calls([call]) == [call]
+    secrets.learn("815")
+    (hidden,) = secrets.hide_in_calls([call])
+    assert "815" not in hidden.model_dump_json()
+
+
+def test_what_is_clean_is_the_same_thing_for_as_long_as_nothing_else_is_secret() -> None:
+    turns = [ConversationItem(type="output", text="You said 4711.")]
+    calls = [FunctionCall(tool_use_id="t", name="pay", arguments="4711", started_at=AT)]
+    secrets = knowing("4711")
+    assert secrets.hide_in_turns(turns)[0] is secrets.hide_in_turns(turns)[0]
+    assert secrets.hide_in_calls(calls)[0] is secrets.hide_in_calls(calls)[0]

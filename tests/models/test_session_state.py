@@ -103,6 +103,21 @@ def test_a_turn_that_two_states_have_is_dumped_once() -> None:
     assert first is second
 
 
+def test_a_function_call_that_two_states_have_is_dumped_once() -> None:
+    call = FunctionCall(tool_use_id="t", name="look", arguments="{}", started_at=NOW)
+    dump = StateDump()
+    (first,), (second,) = (dump.of(new(function_calls=[call]))["function_calls"] for _ in range(2))
+    assert first is second
+
+
+def test_what_states_share_cannot_be_changed() -> None:
+    call = FunctionCall(tool_use_id="t", name="look", arguments="{}", started_at=NOW)
+    turn = ConversationItem(type="input", text="Hello.")
+    for item in (call, turn):
+        with pytest.raises(ValidationError):
+            setattr(item, "at", NOW)  # noqa: B010 - mypy knows that it cannot be set
+
+
 def test_fields_of_others_are_kept() -> None:
     data: dict[str, JsonValue] = {**new().to_dict(), "theirs": {"a": [1]}}
     assert SessionState.from_dict(data).to_dict()["theirs"] == {"a": [1]}
