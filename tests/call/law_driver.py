@@ -144,10 +144,12 @@ class WatchedCall(FatedCall):
         frames = [n for n in range(self._untold_from, mark) if self.loud[n] and n in heard]
         if not frames:
             return
-        sure_to = self._sure_to(mark)
+        sure_to = told_to = self._sure_to(mark)
+        if service.id != live and frames[0] < self._done_mark:
+            told_to = min(sure_to, self._done_mark)  # it owes this text; nobody can cut it in two
         token = f"u{len(self.turns)}."
         turn = Turn(
-            frozenset(n for n in frames if n < sure_to),
+            frozenset(n for n in frames if n < told_to),
             answered=frames[-1] < self._answered_to and self._played_until > self.now,
             promised=service.id == live,
         )
