@@ -46,7 +46,7 @@ class _Owed:
     """A text that the model has been given and has not answered: the next stream is given it, too."""
 
     text: str
-    shown: str
+    shown: str  # how it stands in the transcript; empty if it does not
 
 
 class Briefing:

@@ -16,9 +16,8 @@ class Remembered[T, Made]:
 
     def __init__(self, make: Callable[[T], Made]) -> None:
         self._make = make
-        self._known: dict[
-            int, tuple[T, Made]
-        ] = {}  # with the thing, so that nothing else gets its id
+        # With the thing itself, so that nothing else gets its id.
+        self._known: dict[int, tuple[T, Made]] = {}
 
     def of(self, things: Sequence[T]) -> list[Made]:
         """What was made of each of them, in order."""
