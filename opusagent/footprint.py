@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 
 __all__ = ["ProgramFiles", "defer", "holdings", "keep_small", "release", "settle", "without"]
 
-TIDY_EVERY_S: Final = 10.0
+TIDY_EVERY_S: Final = 4.0
 
 _loading = threading.RLock()
 
