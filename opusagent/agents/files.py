@@ -70,7 +70,7 @@ def load_agent(path: Path) -> Agent:
 
 
 def sources_of(path: Path) -> tuple[Path, ...]:
-    """The files that the agent in `path` is made of, also those that are missing; modules of tools are not.
+    """The files that the agent in `path` is made of, also those that are missing.
 
     Of a file that is no TOML only the file itself. Never raises.
     """
@@ -94,12 +94,17 @@ def shipped_default() -> Path:
 
 
 def _named(values: dict[str, Any]) -> Iterator[str]:
-    """Files besides modules of tools that the TOML names, whatever else is wrong with it."""
+    """Files that the TOML names, whatever else is wrong with it."""
     names = [values.get("system_prompt_file"), values.get("comfort_audio")]
     for key in ("greeting", "filler", "failure"):
         section = values.get(key)
         names.append(section.get("audio") if isinstance(section, dict) else None)
     yield from (name for name in names if isinstance(name, str) and name)
+    tools = values.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        module = tool.get("module") if isinstance(tool, dict) else None
+        if isinstance(module, str) and module.endswith(".py"):
+            yield module
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from opusagent.agents.directory import DEFAULT, AgentDirectory
 from opusagent.agents.files import load_agent, shipped_default, sources_of
 from opusagent.errors import ConfigError
 from opusagent.models.agent import Agent
+from opusagent.tools.modules import FileStamp, file_stamp
 
 __all__ = ["AgentFolder"]
 
 _USUAL: Final = Path("config/agents")
-
-type _Stamp = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class _Read:
     """
 
     sources: tuple[Path, ...]
-    stamps: tuple[_Stamp, ...]
+    stamps: tuple[FileStamp, ...]
     agent: Agent | None
     problem: str = ""
 
@@ -114,7 +113,7 @@ class AgentFolder:
         last = self._files.get(path)
         if last is not None and last.stamps == _stamps(last.sources):
             return last
-        stamp = _stamp(path)  # before it is read: what changes meanwhile is seen next time
+        stamp = file_stamp(path)  # before it is read: what changes meanwhile is seen next time
         sources = sources_of(path)
         stamps = (stamp, *_stamps(sources[1:]))
         try:
@@ -123,14 +122,5 @@ class AgentFolder:
             return _Read(sources, stamps, None if last is None else last.agent, str(error))
 
 
-def _stamps(sources: tuple[Path, ...]) -> tuple[_Stamp, ...]:
-    return tuple(map(_stamp, sources))
-
-
-def _stamp(path: Path) -> _Stamp:
-    """What changes with a file's content; None where it cannot be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _stamps(sources: tuple[Path, ...]) -> tuple[FileStamp, ...]:
+    return tuple(map(file_stamp, sources))

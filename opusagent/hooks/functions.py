@@ -13,7 +13,7 @@ import structlog
 from opusagent.errors import ConfigError
 from opusagent.hooks.events import Event
 from opusagent.hooks.lanes import Outcome
-from opusagent.tools.python_tools import load_module
+from opusagent.tools.modules import load_module
 from opusagent.tools.tool import Place
 
 __all__ = ["DEADLINE_S", "FunctionSink", "load_function"]

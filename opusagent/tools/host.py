@@ -24,8 +24,8 @@ from pydantic import JsonValue
 
 from opusagent.errors import ConfigError, ToolError
 from opusagent.tools.framing import Frames, frame
-from opusagent.tools.modules import tools_in
-from opusagent.tools.tool import CallState, ToolContext, json_value
+from opusagent.tools.modules import load_module, load_source, tools_in
+from opusagent.tools.tool import CallState, Tool, ToolContext, json_value
 from opusagent.tools.workshop import Workshop
 
 STATE_S: Final = 5.0
@@ -104,8 +104,7 @@ class _Host(asyncio.Protocol):
             case "path":
                 sys.path[:] = message["path"]
             case "load":
-                with contextlib.suppress(ConfigError):  # the bridge has loaded it, too, and said so
-                    tools_in(message["module"])
+                _load(message["module"], message["source"])
             case "run":
                 task = self._tasks.create_task(self._run(message))
                 self._running[message["id"]] = task
@@ -126,7 +125,7 @@ class _Host(asyncio.Protocol):
         number = message["id"]
         answer: dict[str, Any]
         try:
-            tool = tools_in(message["module"])[message["tool"]]
+            tool = _tool(message["module"], message["tool"])
             state = _FarState(partial(self._ask, number))
             context = ToolContext(**message["context"], state=state)
             answer = {"done": await tool.run(message["arguments"], context, self._workshop)}
@@ -155,6 +154,21 @@ class _Host(asyncio.Protocol):
 
     def _send(self, message: dict[str, Any]) -> None:
         self._transport.write(frame(message))
+
+
+def _tool(module: str, name: str) -> Tool:
+    try:
+        return tools_in(module)[name]
+    except KeyError:  # its file has changed since the call began
+        raise ToolError(f"{name} is not available any more") from None
+
+
+def _load(module: str, source: str | None) -> None:
+    with contextlib.suppress(ConfigError):  # the bridge has loaded it, too, and said so
+        if source is None:
+            load_module(module)
+        else:
+            load_source(module, source)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

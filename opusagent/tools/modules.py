@@ -1,25 +1,154 @@
-"""The tools of a user's module."""
+"""Users' modules, and the tools in them."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Final, override
+
 from opusagent.errors import ConfigError
 from opusagent.tools import ToolRegistry
-from opusagent.tools.python_tools import load_module
 from opusagent.tools.tool import Tool
 
-__all__ = ["tools_in"]
+__all__ = ["FileStamp", "file_stamp", "load_module", "load_source", "source_of", "tools_in"]
+
+type FileStamp = tuple[int, int, int] | None
 
 
-def tools_in(module: str) -> dict[str, Tool]:
+def file_stamp(path: Path) -> FileStamp:
+    """What changes with a file's content; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A file as it was loaded last without an error."""
+
+    stamp: FileStamp
+    source: str
+    module: ModuleType
+
+
+_loaded: Final[dict[Path, _Loaded]] = {}
+
+
+def tools_in(module: str, *, again: bool = False) -> dict[str, Tool]:
     """The functions that the registries of a module have decorated, by name, in order.
+
+    Args:
+        module: As of `load_module`.
+        again: As of `load_module`.
 
     Raises:
         ConfigError: If the module cannot be loaded, or has none.
     """
-    registries = [
-        item for item in vars(load_module(module)).values() if isinstance(item, ToolRegistry)
-    ]
+    found = vars(load_module(module, again=again)).values()
+    registries = [item for item in found if isinstance(item, ToolRegistry)]
     tools = {tool.spec.name: tool for registry in registries for tool in registry.tools}
     if not tools:
         raise ConfigError(f"{module}: has no function that a ToolRegistry decorates")
     return tools
+
+
+def load_module(name: str, *, again: bool = False) -> ModuleType:
+    """A module by its dotted name, or by the path of its `.py` file; each is loaded once.
+
+    Args:
+        name: Of the module.
+        again: Whether a file is looked at again: where its text has changed since, it is loaded anew. Where
+            that fails, who does not ask for it goes on getting what was loaded before.
+
+    Raises:
+        ConfigError: If there is none, or it cannot be loaded.
+    """
+    with _refusing(name):
+        if not name.endswith(".py"):
+            return importlib.import_module(name)
+        return _load_file(Path(name).resolve(), again=again)
+
+
+def source_of(name: str) -> str | None:
+    """The text of the file that `load_module` has loaded; None where it is no file, or not loaded."""
+    loaded = _loaded.get(Path(name).resolve())
+    return None if loaded is None else loaded.source
+
+
+def load_source(name: str, source: str) -> None:
+    """Load a file's text as another process has read it; from then on it is what `load_module` gives.
+
+    Raises:
+        ConfigError: If it cannot be loaded.
+    """
+    path = Path(name).resolve()
+    with _refusing(name):
+        _loaded[path] = _Loaded(None, source, _run_body(path, source))
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's module may do anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
+
+
+def _load_file(path: Path, *, again: bool) -> ModuleType:
+    loaded = _loaded.get(path)
+    if loaded is not None and not again:
+        return loaded.module
+    stamp = file_stamp(path)  # before it is read: what changes meanwhile is seen next time
+    if loaded is None or stamp != loaded.stamp:
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such file")
+        source = importlib.util.decode_source(path.read_bytes())
+        if loaded is not None and source == loaded.source:
+            loaded = replace(loaded, stamp=stamp)
+        else:
+            loaded = _Loaded(stamp, source, _run_body(path, source))
+        _loaded[path] = loaded
+    return loaded.module
+
+
+def _run_body(path: Path, source: str) -> ModuleType:
+    name = f"opusagent_tools_of.{path}"
+    loader = _Text(name, str(path), source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # dataclasses and type hints look there
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        raise
+    return module
+
+
+class _Text(SourceFileLoader):
+    """Loads the text that was read: what Python keeps compiled counts as current for a whole second."""
+
+    def __init__(self, name: str, path: str, source: str) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    @override
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._source, self.path)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Final, get_type_hints
 
 from opusagent.errors import ConfigError
@@ -21,7 +17,7 @@ from opusagent.tools.arguments import REQUIRED, Parameter, Parameters
 from opusagent.tools.results import as_object
 from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext
 
-__all__ = ["load_module", "tool_of"]
+__all__ = ["tool_of"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECTION: Final = re.compile(
@@ -138,37 +134,3 @@ def read_docstring(text: str) -> tuple[str, dict[str, str]]:
         elif name and line.strip():
             about[name] = f"{about[name]} {line.strip()}".strip()
     return "\n".join(lines[:first]).strip(), about
-
-
-def load_module(name: str) -> ModuleType:
-    """A module by its dotted name, or by the path of its `.py` file; each is loaded once.
-
-    Raises:
-        ConfigError: If there is none, or it cannot be loaded.
-    """
-    try:
-        if not name.endswith(".py"):
-            return importlib.import_module(name)
-        return _load_file(Path(name).resolve())
-    except ConfigError:
-        raise
-    except Exception as error:  # a user's module may do anything
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
-
-
-def _load_file(path: Path) -> ModuleType:
-    name = f"opusagent_tools_of.{path}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"{path}: there is no such file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and type hints look there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -27,6 +27,7 @@ from pydantic import JsonValue
 from opusagent.errors import ToolError
 from opusagent.models.agent import MAX_TOOL_S
 from opusagent.tools.framing import Frames, frame
+from opusagent.tools.modules import source_of
 from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext, ToolCrashed
 from opusagent.tools.workshop import MAX_ABANDONED
 
@@ -40,6 +41,9 @@ LOADED_S: Final = 60.0
 """What the process may take to load all modules; else it is ended. No tool's deadline is a reason before."""
 ANSWERS_S: Final = 2.0
 """What the process may take to say that it is alive, after a tool in it was late; else it is ended."""
+
+LEAVES_S: Final = 1.0
+"""What a tool that was cancelled in a process that is used no more gets to end in good order."""
 
 
 class ToolProcess:
@@ -73,6 +77,19 @@ class ToolProcess:
             return await self.run(module, name, arguments, context)
 
         return replace(tool, run=run)
+
+    def renew(self) -> bool:
+        """Have no more begun in a process whose files of tools are not those that are loaded here now.
+
+        What runs in it goes on to its end.
+
+        Returns:
+            Whether another process is needed.
+        """
+        live = self._live
+        if live is not None and any(source_of(name) != text for name, text in live.sources.items()):
+            self._retire(live)
+        return self.is_needed and self._live is None
 
     @property
     def is_needed(self) -> bool:
@@ -125,8 +142,9 @@ class ToolProcess:
         process = _Process(popen, self._crowded, self._gone)
         await asyncio.get_running_loop().create_connection(lambda: process, sock=ours)
         process.send({"do": "path", "path": sys.path})
-        for module in self._modules:
-            process.send({"do": "load", "module": module})
+        for module in self._modules:  # of a file the text that works, whatever it is on disk by now
+            source = process.sources[module] = source_of(module)
+            process.send({"do": "load", "module": module, "source": source})
         process.send({"do": "say"})
         return process
 
@@ -135,6 +153,9 @@ class ToolProcess:
         if abandoned < MAX_ABANDONED or process is not self._live:
             return
         _log.warning("tools do not end: another process takes over", threads=abandoned)
+        self._retire(process)
+
+    def _retire(self, process: _Process) -> None:
         self._live = None
         self._retired.add(process)
         process.retire()
@@ -162,7 +183,11 @@ class _Run:
 
 
 class _Process(asyncio.Protocol):
-    """One process."""
+    """One process.
+
+    Attributes:
+        sources: The text of each module that it was told to load; None of those that are no files.
+    """
 
     def __init__(
         self,
@@ -171,6 +196,7 @@ class _Process(asyncio.Protocol):
         on_gone: Callable[[_Process], None],
     ) -> None:
         self.popen = popen
+        self.sources: dict[str, str | None] = {}
         self.is_gone = False
         self.is_alive = asyncio.Event()
         self._on_abandoned = on_abandoned
@@ -307,4 +333,4 @@ class _Process(asyncio.Protocol):
 
     def _end_if_done(self) -> None:
         if self._is_retired and not self._runs:
-            self.kill()
+            self._loop.call_later(LEAVES_S, self.kill)

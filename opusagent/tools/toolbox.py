@@ -166,13 +166,27 @@ class Toolbox:
         """Take other declarations; calls under way go on with the tools that they have.
 
         A server that is new is connected to, and its tools are there once it has listed them. One that no
-        agent declares any more stays until `tidy`.
+        agent declares any more stays until `tidy`. Where a file of Python tools was loaded anew, its functions
+        run in another process from then on, those of calls under way, too.
+
+        An agent whose tools can be made no more (a file of functions has changed, and hers has not followed)
+        keeps those that she has.
 
         Raises:
-            ConfigError: As `check_tools`; nothing is changed then.
+            ConfigError: As `check_tools`, for an agent that is new; nothing is changed then.
         """
-        self._agents = {name: self._building.build(tools) for name, tools in agents.items()}
+        self._agents = {name: self._rebuilt(name, tools) for name, tools in agents.items()}
         self._serve()
+        if self._process is not None and self._tasks is not None and self._process.renew():
+            self._tasks.create_task(self._process.start())
+
+    def _rebuilt(self, name: str, tools: Sequence[AgentTool]) -> _Declared:
+        try:
+            return self._building.build(tools)
+        except ConfigError:
+            if name not in self._agents:
+                raise
+            return self._agents[name]
 
     def warm_up(self, agents: Mapping[str, Sequence[AgentTool]]) -> None:
         """Make what takes tens of milliseconds to make, before `replace`; in a thread."""
@@ -219,6 +233,8 @@ def check_tools(
 ) -> frozenset[str] | None:
     """See that what an agent's file declares can work, as far as that shows without connecting to anything.
 
+    Files of Python tools that have changed are loaded anew.
+
     Returns:
         The names of the tools that a call would run; None where servers have others.
 
@@ -226,16 +242,19 @@ def check_tools(
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
-    built = _Building(environ, None).build(declared)
+    built = _Building(environ, None, again=True).build(declared)
     return None if built.servers else frozenset(built.tools)
 
 
 class _Building:
     """Makes tools of declarations. Agents that declare the same server share it."""
 
-    def __init__(self, environ: Mapping[str, str], process: ToolProcess | None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], process: ToolProcess | None, *, again: bool = False
+    ) -> None:
         self._environ = environ
         self._process = process
+        self._again = again
         self.http: HttpClient | None = None
         self.servers: dict[str, McpConnection] = {}
 
@@ -267,7 +286,7 @@ class _Building:
 
     def _of_module(self, declared: PythonTools) -> list[Tool]:
         with at_key("module"):
-            tools = tools_in(declared.module)
+            tools = tools_in(declared.module, again=self._again)
         for name in declared.only:
             if name not in tools:
                 raise ConfigError(f"only: there is no {name}; there are {', '.join(sorted(tools))}")

@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 
 from opusagent.agents import AgentFolder, load_agent
+from opusagent.agents.files import sources_of
 from opusagent.errors import ConfigError
-from tests.agents.test_files import ROOT, agent_file, recording
+from tests.agents.test_files import ROOT, TOOLS, agent_file, recording
+
+WITH_TOOL = 'system_prompt = "x"\n[[tools]]\ntype = "python"\nmodule = "orders.py"\n'
 
 
 def test_a_call_is_answered_by_the_agent_named_like_the_bot(tmp_path: Path) -> None:
@@ -81,6 +84,28 @@ def test_so_is_a_file_that_it_names(tmp_path: Path) -> None:
     assert changed.agents["default"].system_prompt == "Another"
     wav.write_bytes(wav.read_bytes() + bytes(2))
     assert folder.look() is not changed
+
+
+def test_so_is_a_file_of_tools_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(TOOLS, encoding="utf-8")
+    agent_file(tmp_path, text=WITH_TOOL)
+    folder = AgentFolder.open(tmp_path)
+    first = folder.directory
+    (tmp_path / "orders.py").write_text("1 / 0", encoding="utf-8")
+    broken = folder.look()
+    assert "orders.py: cannot be loaded: ZeroDivisionError" in next(iter(broken.problems.values()))
+    assert broken.agents["default"] is first.agents["default"]
+    assert folder.look() is broken
+    (tmp_path / "orders.py").write_text(TOOLS, encoding="utf-8")
+    assert folder.look().problems == {}
+    (tmp_path / "orders.py").write_text(TOOLS + "# another", encoding="utf-8")
+    assert folder.look().agents["default"] is not first.agents["default"]
+
+
+@pytest.mark.parametrize("tools", ["3", "[3]", "[{}]", "[{module = 3}]", '[{module = "os"}]'])
+def test_tools_that_name_no_file_are_none_of_its_files(tools: str, tmp_path: Path) -> None:
+    path = agent_file(tmp_path, text=f"tools = {tools}")
+    assert sources_of(path) == (path,)
 
 
 def test_of_a_broken_file_the_last_good_state_goes_on_and_the_others_change(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from pydantic import JsonValue
 
 from opusagent.agents import AgentDirectory, AgentFolder
 from opusagent.bridges.reception import LOOK_S, Reception
@@ -20,6 +21,7 @@ from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics, configure_logging
 from tests.agents.test_files import TOOLS, agent_file, recording
 from tests.call.driver import EPOCH
+from tests.tools.rig import asks
 
 WITH_TOOL = 'system_prompt = "x"\n[[tools]]\ntype = "python"\nmodule = "orders.py"\n'
 
@@ -129,6 +131,48 @@ def test_tools_change_with_their_file_and_a_call_under_way_keeps_hers(tmp_path: 
         desk.reception.at_rest()
         assert desk.reception.tools("default").specs == ()
         assert [spec.name for spec in of_call.specs] == ["find_order"]
+
+    at_a_desk(tmp_path, main)
+
+
+@pytest.mark.integration
+def test_a_file_of_tools_that_changes_is_used_by_the_next_call(tmp_path: Path) -> None:
+    orders = tmp_path / "orders.py"
+    orders.write_text(TOOLS, encoding="utf-8")
+    agent_file(tmp_path, text=WITH_TOOL)
+    given = '{"order_id": "471"}'
+
+    async def main(desk: Desk) -> None:
+        async def found() -> JsonValue:
+            call = desk.reception.tools("default").for_call("c1")
+            return (await call(asks("find_order", given))).get("result")
+
+        assert await found() == "471"
+        orders.write_text(TOOLS.replace("return order_id", "return order_id * 2"), encoding="utf-8")
+        await desk.reception.look()
+        assert await found() == "471471"
+        orders.write_text("1 / 0", encoding="utf-8")
+        await desk.reception.look()
+        assert await found() == "471471"
+        assert "ZeroDivisionError" in next(iter(desk.reception.problems.values()))
+
+    at_a_desk(tmp_path, main)
+
+
+def test_an_agent_that_has_not_followed_its_file_of_tools_keeps_those_that_she_has(
+    tmp_path: Path,
+) -> None:
+    orders = tmp_path / "orders.py"
+    orders.write_text(TOOLS, encoding="utf-8")
+    agent_file(tmp_path, text=WITH_TOOL + 'only = ["find_order"]')
+
+    async def main(desk: Desk) -> None:
+        orders.write_text(TOOLS.replace("find_order", "look_up"), encoding="utf-8")
+        agent_file(tmp_path, "other")
+        await desk.reception.look()
+        assert "there is no find_order" in next(iter(desk.reception.problems.values()))
+        assert [spec.name for spec in desk.reception.tools("default").specs] == ["find_order"]
+        assert desk.reception.names == ("default", "other")
 
     at_a_desk(tmp_path, main)
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue
 
 from opusagent.errors import ConfigError
-from opusagent.tools.python_tools import load_module, read_docstring, tool_of
+from opusagent.tools.python_tools import read_docstring, tool_of
 from opusagent.tools.tool import Tool, ToolContext
 from tests.tools.rig import asks, of_call
 
@@ -208,29 +208,3 @@ def test_docstrings_in_the_style_of_google_are_understood(
 
 def test_a_description_may_begin_below_its_argument_and_have_colons() -> None:
     assert read_docstring("Say.\n\nArgs:\n    a:\n        One: two.")[1] == {"a": "One: two."}
-
-
-def test_a_module_is_loaded_once_by_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "orders.py"
-    path.write_text("from __future__ import annotations\nX = []\n", encoding="utf-8")
-    module = load_module(str(path))
-    assert load_module(str(path)) is module
-    assert load_module("json").__name__ == "json"
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("none.py", "there is no such file"),
-        ("no_such_module", "ModuleNotFoundError"),
-        ("broken.py", "ZeroDivisionError"),
-    ],
-)
-def test_a_module_that_cannot_be_loaded_is_refused_with_the_reason(
-    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    for _ in range(2):  # a module that failed is not taken for loaded
-        with pytest.raises(ConfigError, match=words):
-            load_module(name)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from opusagent.errors import ToolError
+from opusagent.errors import ConfigError, ToolError
 from opusagent.tools.host import NICE
 from opusagent.tools.modules import tools_in
 from opusagent.tools.tool import Arguments, CallState, JsonObject, Tool, ToolContext, ToolCrashed
@@ -165,6 +165,9 @@ class Tools:
 
     def tool(self, name: str) -> Tool:
         return self.process.tool_of(self.module, tools_in(self.module)[name])
+
+    def change(self, text: str) -> None:
+        Path(self.module).write_text(text, encoding="utf-8")
 
     async def pid(self) -> int:
         pid = (await self.run("where"))["pid"]
@@ -322,6 +325,48 @@ def test_a_process_that_takes_long_to_load_is_not_ended_for_a_tool_that_does_not
         done = await mine.process.run(str(module), "works", {}, ToolContext())
         assert done == {"result": 1}, "what was given up before it began is not begun"
         assert children() == [pid]
+
+    carried(tmp_path, main)
+
+
+def test_a_file_that_was_loaded_anew_is_run_in_another_process_and_what_runs_ends_in_the_old_one(
+    tmp_path: Path,
+) -> None:
+    async def main(mine: Tools) -> None:
+        file = tmp_path / "runs"
+        mine.tool("where")
+        pid = await mine.pid()
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(mine.run("is_cancelled", file=str(file)))
+            assert await eventually(file.exists)
+            assert not mine.process.renew(), "nothing has changed"
+            mine.change(MODULE.replace("def starts(", "def renamed("))
+            tools_in(mine.module, again=True)
+            assert mine.process.renew()
+            assert await mine.pid() != pid
+            assert not mine.process.renew(), "the other process has it already"
+            assert is_running(pid)
+            with pytest.raises(ToolError, match="starts is not available any more"):
+                await mine.run("starts")
+            run.cancel()
+        assert await eventually(lambda: not is_there(pid))
+        assert not file.exists(), "it was cancelled, and had its time to end"
+
+    carried(tmp_path, main)
+
+
+def test_a_process_that_is_replaced_has_the_text_that_worked_whatever_is_on_disk_by_then(
+    tmp_path: Path,
+) -> None:
+    async def main(mine: Tools) -> None:
+        mine.tool("where")
+        mine.change("1 / 0")
+        with pytest.raises(ConfigError):
+            tools_in(mine.module, again=True)
+        pid = await mine.pid()
+        with pytest.raises(ToolError, match="what came of it is not known"):
+            await mine.run("dies")
+        assert await mine.pid() != pid
 
     carried(tmp_path, main)
 

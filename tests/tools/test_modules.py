@@ -1,0 +1,98 @@
+"""Users' modules: what is loaded of a file, and what goes on where it changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from opusagent.errors import ConfigError
+from opusagent.tools.modules import load_module, load_source, source_of
+
+
+def test_a_module_is_loaded_once_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text("from __future__ import annotations\nX = []\n", encoding="utf-8")
+    module = load_module(str(path))
+    assert load_module(str(path)) is module
+    assert load_module("json").__name__ == "json"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.py", "there is no such file"),
+        ("no_such_module", "ModuleNotFoundError"),
+        ("broken.py", "ZeroDivisionError"),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_refused_with_the_reason(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # a module that failed is not taken for loaded
+        with pytest.raises(ConfigError, match=words):
+            load_module(name)
+
+
+def test_a_file_that_has_changed_is_loaded_anew_for_who_asks(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text("X = 1\n", encoding="utf-8")
+    first = load_module(str(path))
+    assert load_module(str(path), again=True) is first
+    stamp = path.stat()
+    path.write_text("X = 2\n", encoding="utf-8")  # as long as before, and within the same second
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    assert load_module(str(path)) is first
+    assert load_module(str(path), again=True).X == 2
+    assert load_module(str(path)).X == 2
+    assert source_of(str(path)) == "X = 2\n"
+    assert not (tmp_path / "__pycache__").exists()
+
+
+def test_a_file_that_is_only_written_again_is_not_loaded_anew(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text("X = []\n", encoding="utf-8")
+    first = load_module(str(path))
+    os.utime(path, ns=(0, 0))
+    assert load_module(str(path), again=True) is first
+
+
+@pytest.mark.parametrize("text", ["X = (", "raise RuntimeError('no')", "\xff\xfe", None])
+def test_of_a_file_that_is_broken_what_was_loaded_goes_on(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "orders.py"
+    source = (
+        "from dataclasses import dataclass\n\ndef make(): return dataclass(type('A', (), {}))\n"
+    )
+    path.write_text(source, encoding="utf-8")
+    first = load_module(str(path))
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text, encoding="latin-1")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"orders\.py"):
+            load_module(str(path), again=True)
+        assert load_module(str(path)) is first
+        assert source_of(str(path)) == source
+    assert first.make()
+    path.write_text("X = 3", encoding="utf-8")
+    assert load_module(str(path), again=True).X == 3
+
+
+def test_a_text_can_be_loaded_that_is_not_what_the_file_has(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text("X = (", encoding="utf-8")
+    load_source(str(path), "X = 1")
+    assert load_module(str(path)).__file__ == str(path)
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        load_source(str(path), "1 / 0")
+    assert load_module(str(path)).__file__ == str(path)
+
+
+def test_a_module_by_its_dotted_name_is_loaded_once() -> None:
+    module = load_module("json")
+    assert load_module("json", again=True) is module
+    assert source_of("json") is None
