@@ -19,6 +19,7 @@ from opusagent.call.legs import Leg
 from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
+from opusagent.call.privacy import Privacy
 from opusagent.call.telephone import Telephone
 from opusagent.call.timers import Timers, earliest
 from opusagent.call.tool_calls import ToolCalls
@@ -92,11 +93,21 @@ class Actions:
         self._out = out
         self._variables = Variables(variables)
         self._timers: Timers[_Timer] = Timers()
-        self.keypad = Keypad(plan, phone, self, secrets=chronicle.secrets, new_id=new_id, out=out)
+        self.privacy = Privacy(phone, pauses=plan.agent.dtmf.pause_recording)
+        self.keypad = Keypad(
+            plan,
+            phone,
+            self,
+            secrets=chronicle.secrets,
+            privacy=self.privacy,
+            new_id=new_id,
+            out=out,
+        )
         self.telephone = Telephone(
             plan.agent,
             phone,
             keypad=self.keypad,
+            privacy=self.privacy,
             variables=self._variables,
             out=out,
             finished=self.tool_finished,
@@ -105,7 +116,7 @@ class Actions:
         )
         self._filler = Filler(plan, phone, comfort, prompt=talk.prompt, busy=talk.bot_is_busy)
         self._tools = ToolCalls(plan, model, self.telephone, self._filler, chronicle, out=out)
-        self._parts = (self.keypad, self._filler, self.telephone)
+        self._parts = (self.keypad, self.privacy, self._filler, self.telephone)
 
     @property
     def tools_running(self) -> bool:
@@ -205,7 +216,7 @@ class Actions:
 
         For the arguments see `ToolCalls.restore`.
         """
-        self.keypad.restore(calls, now)
+        self.privacy.restore(calls, now)
         return self._tools.restore(calls, now, since=since)
 
     # Time

@@ -157,6 +157,7 @@ class Conversation:
     def caller_found(self, now: float) -> None:
         """She is back on another websocket."""
         self._phone.go_on(now)
+        self.actions.privacy.look()
         self.changed = True
 
     def restore(self, state: SessionState, now: float) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -18,18 +18,16 @@ from opusagent.call.events import Effect, Report, StreamId, ToolCall
 from opusagent.call.functions import CollectDigits
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
+from opusagent.call.privacy import Privacy
 from opusagent.call.secrets import Secrets, masked
 from opusagent.call.timers import Timers
 from opusagent.errors import ToolError
-from opusagent.models.session_state import FunctionCall, ToolStatus
-from opusagent.models.telephone import Dtmf, Entry, TelephoneFunction
+from opusagent.models.telephone import Dtmf, Entry
 
 __all__ = ["Keypad", "KeypadListener"]
 
 COLLECT_PAUSE_S = 4.0
 """The pause that ends an entry which was asked for, unless the agent or the model says otherwise."""
-
-RETRY_S = 0.5
 
 
 class KeypadListener(Protocol):
@@ -73,7 +71,6 @@ class _Wanted:
 
 class _Timer(enum.Enum):
     ENTRY = "entry"
-    RECORDING = "recording"
 
 
 class Keypad:
@@ -83,6 +80,7 @@ class Keypad:
         new_id: A fresh unique id.
         listener: Takes the entries.
         secrets: Takes those that are sensitive.
+        privacy: Keeps those out of recordings.
         out: Where effects are appended, in order.
     """
 
@@ -93,6 +91,7 @@ class Keypad:
         listener: KeypadListener,
         *,
         secrets: Secrets,
+        privacy: Privacy,
         new_id: Callable[[], str],
         out: list[Effect],
     ) -> None:
@@ -104,11 +103,11 @@ class Keypad:
         self._phone = phone
         self._listener = listener
         self.secrets = secrets
+        self._privacy = privacy
         self._new_id = new_id
         self._out = out
         self._digits = ""
         self._wanted: _Wanted | None = None
-        self._paused = False  # AudioCodes' recording
         self._timers: Timers[_Timer] = Timers()
 
     @property
@@ -132,7 +131,8 @@ class Keypad:
 
     def _press_one(self, key: str, now: float) -> None:
         entry = self._entry
-        self._keep_secret(entry)
+        if entry.sensitive:
+            self._privacy.begin()
         self._timers.set(_Timer.ENTRY, now + self._pause_of(entry))
         if key != entry.terminator:
             self._digits += key
@@ -161,7 +161,8 @@ class Keypad:
             ),
         )
         early, self._digits = self._digits, ""
-        self._keep_secret(self._wanted.entry)
+        if self._wanted.entry.sensitive:
+            self._privacy.begin()
         self._timers.set(_Timer.ENTRY, now + self._phone.remaining_s(now) + entry.wait_s)
         for key in early:
             self._press_one(key, now)
@@ -199,7 +200,7 @@ class Keypad:
                     "they are secret and were not kept"
                 )
             self._listener.keys_pressed(typed, shown, now)
-        self._secret_is_over(now)
+        self._privacy.end(now)
 
     def _answer(self, wanted: _Wanted, digits: str, now: float) -> None:
         entry, call = wanted.entry, wanted.call
@@ -220,36 +221,7 @@ class Keypad:
         """The call goes on elsewhere: nothing that was pressed is kept back."""
         if self._wanted is None and self._digits:
             self._complete(now)
-
-    # Secrets
-
-    def _keep_secret(self, entry: Entry) -> None:
-        if not entry.sensitive or self._phone.secret:
-            return
-        self._phone.secret = True
-        if self._dtmf.pause_recording and self._phone.connected:
-            self._paused = True
-            self._phone.wire.send_activity("pauseCallRecording")
-
-    def _secret_is_over(self, now: float) -> None:
-        self._phone.secret = False
-        if self._paused:
-            self._go_on_recording(now)
-
-    def _go_on_recording(self, now: float) -> None:
-        if not self._phone.connected:
-            self._timers.set(_Timer.RECORDING, now + RETRY_S)
-            return
-        self._paused = False
-        self._phone.wire.send_activity("resumeCallRecording")
-
-    def restore(self, calls: Sequence[FunctionCall], now: float) -> None:
-        """Another process that was lost while it collected digits may have paused the recording."""
-        running = (call for call in calls if call.status is ToolStatus.RUNNING)
-        collects = any(call.name == TelephoneFunction.COLLECT_DIGITS for call in running)
-        if collects and self._dtmf.pause_recording:
-            self._paused = True
-            self._timers.set(_Timer.RECORDING, now)
+        self._privacy.let_go()
 
     # Time
 
@@ -259,14 +231,8 @@ class Keypad:
 
     def handle_timer(self, now: float) -> None:
         """End an entry that is not gone on with."""
-        while (due := self._timers.pop_due(now)) is not None:
-            match due:
-                case _Timer.ENTRY:
-                    self._pause_is_over(now)
-                case _Timer.RECORDING:
-                    self._go_on_recording(now)
-                case _:
-                    assert_never(due)
+        while self._timers.pop_due(now) is not None:
+            self._pause_is_over(now)
 
     def _pause_is_over(self, now: float) -> None:
         if self._wanted is not None:

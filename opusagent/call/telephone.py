@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import assert_never
 
 from pydantic import JsonValue
 from pydantic_core import to_json
@@ -21,6 +21,7 @@ from opusagent.call.events import Effect, KeepState, Report, ToolCall
 from opusagent.call.farewell import Farewell
 from opusagent.call.keypad import Keypad
 from opusagent.call.phone_side import PhoneSide
+from opusagent.call.privacy import Privacy
 from opusagent.call.timers import Timers
 from opusagent.call.variables import MAX_STATE_BYTES, Variables
 from opusagent.errors import ToolError
@@ -42,13 +43,6 @@ LOOK_AGAIN_S = 0.1
 
 MAX_METADATA_BYTES = 4_000
 """No limit is published; it travels in one SIP message, and those are small."""
-
-_RECORDING: Final[Mapping[TelephoneFunction, tuple[str, str]]] = {
-    TelephoneFunction.START_RECORDING: ("startCallRecording", "recording"),
-    TelephoneFunction.STOP_RECORDING: ("stopCallRecording", "stopped"),
-    TelephoneFunction.PAUSE_RECORDING: ("pauseCallRecording", "paused"),
-    TelephoneFunction.RESUME_RECORDING: ("resumeCallRecording", "recording"),
-}
 
 type Result = dict[str, JsonValue]
 
@@ -98,6 +92,7 @@ class Telephone:
         agent: With whom and what it may reach.
         phone: Where it is done.
         keypad: Collects digits.
+        privacy: Has AudioCodes' recording in its hands.
         variables: The state of the call.
         out: Where effects are appended.
         finished: Takes the result of a function that could not be answered at once.
@@ -111,6 +106,7 @@ class Telephone:
         phone: PhoneSide,
         *,
         keypad: Keypad,
+        privacy: Privacy,
         variables: Variables,
         out: list[Effect],
         finished: Callable[[ToolCall, Result, float], object],
@@ -120,6 +116,7 @@ class Telephone:
         self._section = agent.telephone
         self._phone = phone
         self._keypad = keypad
+        self._privacy = privacy
         self._variables = variables
         self._out = out
         self._finished = finished
@@ -179,9 +176,8 @@ class Telephone:
                 | TelephoneFunction.RESUME_RECORDING
             ):
                 functions.read(functions.NoArguments, call.arguments)
-                name, status = _RECORDING[function]
-                self._send(name)
-                return {"status": status}
+                self._need_line()
+                return self._privacy.order(function)
             case _:
                 assert_never(function)
 
@@ -360,9 +356,12 @@ class Telephone:
         value: JsonValue = None,
         activity_params: Mapping[str, JsonValue] | None = None,
     ) -> None:
+        self._need_line()
+        self._phone.wire.send_activity(name, value=value, activity_params=activity_params)
+
+    def _need_line(self) -> None:
         if not self._phone.connected:
             raise ToolError("the line to the caller is lost at the moment")
-        self._phone.wire.send_activity(name, value=value, activity_params=activity_params)
 
     def _set_state(self, call: ToolCall) -> Result:
         wanted = functions.read(functions.SetState, call.arguments)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from opusagent.call.events import Record, Voice
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import ToolSpec, ToolStatus
 from opusagent.models.telephone import Dtmf, Entry, Target, TelephoneFunction, TelephoneTools
@@ -352,60 +351,6 @@ def test_secret_digits_are_no_reason_that_travels_through_the_network(function: 
     sent = json.dumps(activities(call))
     assert "her PIN is ****" in sent
     assert SECRET not in sent
-
-
-# Recordings
-
-
-def test_the_recording_pauses_while_secret_digits_are_entered() -> None:
-    call = a_call(Dtmf(pause_recording=True, inputs={"pin": PIN}))
-    collect(call, input="pin")
-    assert activities(call) == [{"type": "event", "name": "pauseCallRecording"}]
-    press(call, SECRET)
-    assert activities(call) == [
-        {"type": "event", "name": "pauseCallRecording"},
-        {"type": "event", "name": "resumeCallRecording"},
-    ]
-
-
-@pytest.mark.parametrize("dtmf", [Dtmf(), Dtmf(pause_recording=True)])
-def test_the_recording_goes_on_where_nothing_is_secret(dtmf: Dtmf) -> None:
-    call = a_call(dtmf)
-    collect(call, count=2)
-    press(call, "12")
-    assert activities(call) == []
-
-
-def test_the_recording_goes_on_when_the_caller_is_back() -> None:
-    call = a_call(Dtmf(pause_recording=True, inputs={"pin": PIN}))
-    collect(call, input="pin")
-    call.lose_socket()
-    call.advance(20.0)
-    assert len(activities(call)) == 1
-    call.attach()
-    call.advance(1.0)
-    assert [one["name"] for one in activities(call)][-1] == "resumeCallRecording"
-
-
-def test_another_process_lets_the_recording_go_on() -> None:
-    call = a_call(Dtmf(pause_recording=True, inputs={"pin": PIN}))
-    collect(call, input="pin")
-    other = call.elsewhere()
-    other.come_back()
-    other.advance(0.5)
-    assert activities(other) == [{"type": "event", "name": "resumeCallRecording"}]
-
-
-def test_our_own_recording_leaves_out_what_the_caller_does_meanwhile() -> None:
-    call = a_call(Dtmf(inputs={"pin": PIN}), record=True)
-    collect(call, input="pin")
-    before = len(call.ran)
-    call.talk(0.5)
-    caller = [e for _, e in call.ran[before:] if isinstance(e, Record) and e.voice is Voice.CALLER]
-    assert caller == []
-    press(call, SECRET)
-    call.talk(0.1)
-    assert any(isinstance(e, Record) for _, e in call.ran[before:])
 
 
 def test_the_tones_of_secret_keys_are_not_given_to_another_stream() -> None:
