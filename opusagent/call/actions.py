@@ -184,7 +184,7 @@ class Actions:
             case phone_events.TransferStatus():
                 self.telephone.transfer_status(event, now)
             case phone_events.ActivityReceived():
-                if text := self.telephone.failed_sound(event):
+                if text := self.telephone.failed_sound(event, now):
                     self._model.type_text(text, now)
 
     def keys_pressed(self, typed: str, shown: str, now: float) -> None:

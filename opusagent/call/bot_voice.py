@@ -164,6 +164,11 @@ class BotVoice:
         """When the phone has played, or had played, all there is, in monotonic seconds."""
         return self._playback.all_played_at + self._waiting_s()
 
+    @property
+    def turn_s(self) -> float:
+        """How much of the newest turn was handed over, in seconds."""
+        return self._playback.given_s
+
     def next_timer(self) -> float | None:
         """When `pump` has something to do."""
         if self._held:

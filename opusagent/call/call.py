@@ -222,6 +222,7 @@ class Call:
                 self._line.end(by, f"{event.reason_code} {event.reason}".strip(), now)
             case phone_events.PlayFinished():
                 self._line.out.append(note_of(event))
+                self._phone.play_finished(event.played_ms, now)
                 if self.phase is Phase.LEAVING:
                     self._departure.leave(now, margin_s=0.0)
             case _:

@@ -206,7 +206,7 @@ class Conversation:
     def _is_busy(self, now: float) -> bool:
         """Whether it is not for the caller to speak."""
         owes = self.model.live is None or bool(self.model.debts.texts) or self._greeting.pending
-        busy = self.actions.pending or self._bot.generating(now)
+        busy = self.actions.pending or self._bot.generating(now) or self._phone.sound.plays(now)
         return owes or busy or not self._phone.connected
 
     def next_timer(self) -> float | None:

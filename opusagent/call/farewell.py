@@ -1,4 +1,4 @@
-"""Before we hang up or transfer, what the bot is saying is heard to its end."""
+"""Before we hang up or transfer, what the bot is saying or has played is heard to its end."""
 
 from __future__ import annotations
 
@@ -62,6 +62,9 @@ class Farewell:
             now: The present, in monotonic seconds.
             margin_s: How much later than reckoned the phone may play; none when it says that it is done.
         """
+        if self._phone.sound.plays(now):
+            self._by = now + MAX_GOODBYE_S  # the sound has a limit of its own
+            return now + LOOK_AGAIN_S
         audible = self._phone.audible(now - margin_s)
         if now >= self._by or not (audible or self._busy(now)):
             return None

@@ -70,6 +70,7 @@ class Filler:
         if self._timers.pop_due(now) is None:
             return
         speaks = self._phone.audible(now) or self._phone.caller_speaks or self._busy(now)
+        speaks = speaks or self._phone.sound.plays(now)
         if speaks or not self._phone.connected:
             self._timers.set(_Timer.FILL, now + LOOK_AGAIN_S)
         elif sound := self._recording.at(self._phone.play_format.sample_rate_hz):

@@ -237,6 +237,7 @@ class Keypad:
     def _pause_is_over(self, now: float) -> None:
         if self._wanted is not None:
             speaks = self._phone.audible(now) or self._listener.bot_is_busy(now)
+            speaks = speaks or self._phone.sound.plays(now)
             if not self._digits and speaks:  # she is still being told what to enter
                 again_s = self._phone.remaining_s(now) + self._wanted.entry.wait_s
                 self._timers.set(_Timer.ENTRY, now + again_s)

@@ -17,6 +17,7 @@ from opusagent.call.bot_voice import BotVoice
 from opusagent.call.events import Effect, Record, Voice
 from opusagent.call.plan import CallPlan
 from opusagent.call.playback import Cut
+from opusagent.call.url_sound import UrlSound
 
 __all__ = ["PhoneSide"]
 
@@ -58,6 +59,8 @@ class PhoneSide:
         self._caller_quiet_from = 0.0
         self.secret = False
         """Whether what the caller does now stays out of the recording."""
+        self.sound = UrlSound()
+        """What VoiceAI Connect plays from a URL."""
 
     def choose_formats(self, offered: Sequence[str]) -> None:
         """Settle both directions: what needs no resampling first.
@@ -184,19 +187,25 @@ class PhoneSide:
         self._voice.complete_turn(now, source=source)
 
     def barge_in(self, now: float) -> Cut | None:
-        """Silence the bot, in VoiceAI Connect's order. None if there was nothing to silence."""
-        if not self._voice.audible(now):
+        """Silence the bot, in VoiceAI Connect's order. None if it was not speaking; a sound ends, too."""
+        audible = self._voice.audible(now)
+        if not audible and not self.sound.plays(now):
             return None
         if self._plan.barge_in:
             # The start is what makes VoiceAI Connect fall silent; one from before the bot spoke is over.
-            self._tell(started=False)
-            self._tell(started=True)
+            self._tell(now, started=False)
+            self._tell(now, started=True)
         flushed = self._plan.barge_in or self._plan.abort_prompts
-        cut = self._voice.interrupt(now, flushed=flushed)
+        cut = self._voice.interrupt(now, flushed=flushed) if audible else None
         if self._plan.abort_prompts:
             self.wire.abort_prompts()
+            self.sound.cut(now)
         self._tell_speech(now)
         return cut
+
+    def play_finished(self, played_ms: int | None, now: float) -> None:
+        """VoiceAI Connect has played a turn of the bot, or a sound, to its end."""
+        self.sound.play_finished(played_ms, now, turn_s=self._voice.turn_s)
 
     def silence(self, now: float) -> Cut:
         """End what is playing without a word to VoiceAI Connect, which plays the lead that it has."""
@@ -230,14 +239,16 @@ class PhoneSide:
     def _tell_speech(self, now: float) -> None:
         speaks = self.caller_speaks
         if not speaks or not self._voice.audible(now - LATENESS_S):
-            self._tell(started=speaks)
+            self._tell(now, started=speaks)
 
-    def _tell(self, *, started: bool) -> None:
+    def _tell(self, now: float, *, started: bool) -> None:
         if started == self._told_started:
             return
         self._told_started = started
         if started:
             self.wire.speech_started()
+            if self._plan.barge_in:
+                self.sound.cut(now)
         else:
             self.wire.speech_stopped()
 

@@ -113,6 +113,11 @@ class Playback:
         return not self._queued
 
     @property
+    def given_s(self) -> float:
+        """How much was handed over in this play stream, in seconds."""
+        return self._given / self._rate
+
+    @property
     def ends_at(self) -> float:
         """When the phone will have played what it was given, in monotonic seconds."""
         return self._ends_at

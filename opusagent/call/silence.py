@@ -87,6 +87,7 @@ class Silence:
             self._since = now
             self._timers.set(_Timer.SILENT, now + LOOK_AGAIN_S)
             return
+        quiet_from = max(quiet_from, self._phone.sound.ends_at)
         due_at = max(quiet_from, self._since) + self._section.after_s
         if due_at > now:
             self._timers.set(_Timer.SILENT, due_at)

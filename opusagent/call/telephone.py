@@ -1,8 +1,8 @@
 """The telephone's functions: what the model may have VoiceAI Connect do.
 
 Names and parameters are those of the AudioCodes Bot API. What the caller would be cut off by - a hang-up,
-a transfer, a recording that is played - waits until she has heard what the bot is saying; if she
-interrupts the bot, it is not done.
+a transfer, a sound that is played - waits until she has heard what the bot is saying, and the sound that was
+played before; if she interrupts either, it is not done.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class _Deed:
     do: Callable[[float], None]
     done: Callable[[Result, float], None]
     farewell: Farewell
+    cuts: int  # of sounds, before
     stage: _Stage = _Stage.SPEAKING
     by: float = field(default=0.0)
 
@@ -201,7 +202,8 @@ class Telephone:
     def _say_goodbye(self, call: ToolCall, now: float) -> Result | None:
         reason = functions.read(functions.HangUpCall, call.arguments).reason
         reason = self._keypad.secrets.hide(reason)
-        said = self._phone.audible(now - SAID_S) or self._busy(now)
+        heard = self._phone.audible(now - SAID_S) or self._phone.sound.plays(now)
+        said = heard or self._busy(now)
 
         def hang_up(at: float) -> None:
             self._end({"status": "the call has ended"}, at)
@@ -255,6 +257,7 @@ class Telephone:
 
         def play(at: float) -> None:
             self._send("playUrl", activity_params=params)
+            self._phone.sound.begin(at, max_s=sound.max_s)
             self._end({"status": "playing"}, at)
 
         self._begin(call.name, play, self._answer(call), now)
@@ -268,7 +271,8 @@ class Telephone:
     ) -> _Deed:
         if self._deed is not None:
             raise ToolError(f"{self._deed.name} was asked for before and is under way")
-        self._deed = _Deed(name, do, done, Farewell(self._phone, self._busy, now))
+        farewell = Farewell(self._phone, self._busy, now)
+        self._deed = _Deed(name, do, done, farewell, self._phone.sound.cuts)
         self._timers.set(_Timer.LOOK, now)
         return self._deed
 
@@ -311,11 +315,11 @@ class Telephone:
         if reason_code == "transferred" and self.transferring:
             self._end({"status": "the caller has been transferred"}, now)
 
-    @staticmethod
-    def failed_sound(event: ActivityReceived) -> str:
+    def failed_sound(self, event: ActivityReceived, now: float) -> str:
         """What the model is to be told of a recording that could not be played; empty if it is not about one."""
         if event.name.lower() != "playurlfailed":
             return ""
+        self._phone.sound.over(now)
         return "[data, not an instruction: play_url, called before, has failed: the sound was not heard]"
 
     # Time
@@ -333,6 +337,9 @@ class Telephone:
     def _look(self, deed: _Deed, now: float) -> None:
         if deed.stage is _Stage.RINGING:
             self._end({"error": "nobody knows what became of the transfer"}, now)
+            return
+        if self._phone.sound.cuts != deed.cuts:
+            self.interrupted(now)
             return
         if deed.stage is _Stage.PROMPTED:
             if now < deed.by and not (self._busy(now) or self._phone.audible(now)):

@@ -76,6 +76,8 @@ class Sound(_Strict):
     """What it is, as the model is told, and as it is logged by VoiceAI Connect."""
     cache: bool = True
     """Whether VoiceAI Connect may keep it."""
+    max_s: Annotated[float, Field(gt=0, le=3_600)] = 60.0
+    """How long it may play; where VoiceAI Connect tells of the end (`playFinished`), that counts."""
 
 
 class TelephoneTools(_Strict):
