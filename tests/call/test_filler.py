@@ -61,6 +61,21 @@ def test_whoever_comes_back_after_a_tool_has_ended_hears_no_filler() -> None:
     assert call.plays() == []
 
 
+def test_whoever_is_lost_in_the_middle_of_it_does_not_hear_the_rest() -> None:
+    plan = replace(plan_of(Filler(after_s=2.0), recorded=True), resume_grace_s=30.0)
+    call = CallDriver(plan=plan)
+    call.answer()
+    call.quiet(0.1)
+    ask(call, "lookup", {})
+    call.quiet(2.2)
+    call.lose_socket()
+    call.tool_done(call.tools[0], {})
+    call.attach()
+    call.quiet(3.0)
+    (filler,) = call.plays()
+    assert filler[FILLER] < 0.7
+
+
 def test_it_falls_silent_when_the_answer_comes(recorded: CallDriver) -> None:
     ask(recorded, "lookup", {})
     recorded.quiet(2.3)
@@ -112,6 +127,15 @@ def test_a_second_tool_does_not_put_the_filler_off(recorded: CallDriver) -> None
     assert recorded.plays() == [{FILLER: 1.0}]
 
 
+def test_the_slower_of_two_tools_has_its_filler(recorded: CallDriver) -> None:
+    ask(recorded, "lookup", {}, "a")
+    ask(recorded, "lookup", {}, "b")
+    recorded.quiet(1.0)
+    recorded.tool_done(recorded.tools[0], {})
+    recorded.quiet(3.0)
+    assert recorded.plays() == [{FILLER: 1.0}]
+
+
 def test_what_the_telephone_does_itself_needs_none(recorded: CallDriver) -> None:
     ask(recorded, "collect_digits", {"count": 4})
     recorded.quiet(8.0)
@@ -129,6 +153,17 @@ def test_a_text_prompts_the_model_to_say_something_and_is_not_kept() -> None:
     call.advance(0.2)
     assert call.live.typed == []
     assert all("Say that" not in text for _, text in call.live.told)
+
+
+def test_the_model_is_not_prompted_into_an_answer_that_has_not_sounded_yet() -> None:
+    call = CallDriver(plan=plan_of(Filler(after_s=1.0, text="Say that it takes."), recorded=False))
+    call.answer()
+    call.quiet(0.1)
+    ask(call, "lookup", {})
+    call.quiet(0.8)
+    call.speaks(ANSWER, 0.0, end=None)
+    call.quiet(0.5)
+    assert call.live.typed == []
 
 
 def test_its_text_may_hold_variables() -> None:

@@ -426,6 +426,19 @@ def test_a_tool_that_the_old_stream_asks_for_while_it_finishes_is_run_for_the_ne
     assert "lookup" in one(call, 2).typed[-1]
 
 
+def test_a_tool_that_the_old_stream_asks_for_settles_nothing_of_the_new_one() -> None:
+    call = forced()
+    old = one(call, 1)
+    old.ask("t8", "lookup", {})
+    call.deliver(old)
+    call.tool_done(call.tools[-1], {"n": 8})
+    old.ask("t9", "lookup", {})
+    call.deliver(old)
+    call.breaks()
+    call.quiet(0.5)
+    assert any('{"n": 8}' in text for text in call.newest.typed)
+
+
 # Keys
 
 

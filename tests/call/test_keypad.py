@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from opusagent.models.agent import Agent
+from opusagent.models.agent import Agent, Greeting
 from opusagent.models.session_state import ToolSpec, ToolStatus
 from opusagent.models.telephone import Dtmf, Entry, Target, TelephoneFunction, TelephoneTools
+from opusagent.sonic.reader import StopReason
 from tests.call.driver import LOOKUP, PLAN, CallDriver, stops
 from tests.call.test_telephone import activities, ask, result
 
@@ -152,6 +153,27 @@ def test_a_tool_that_got_secret_keys_is_not_run_again_with_what_stands_in_for_th
     assert "the outcome is unknown" in other.live.typed[-1]
 
 
+def test_a_tool_gets_its_keys_though_they_may_not_silence_the_bot() -> None:
+    call = a_call(Dtmf(tool="check_pin", barge_in=False))
+    call.says("A long story.", 1, 10.0)
+    press(call, "12")
+    call.quiet(1.1)
+    assert [tool.name for tool in call.tools] == ["check_pin"]
+    assert stops(call) == 0
+
+
+def test_a_caller_whose_keys_have_gone_to_a_tool_is_not_greeted_again() -> None:
+    greeting = Greeting(text="Greet the caller.")
+    agent = Agent(system_prompt="x", greeting=greeting, dtmf=Dtmf(count=2, tool="check_pin"))
+    call = CallDriver(plan=replace(PLAN, agent=agent, tools=(CHECK,)))
+    call.answer()
+    call.quiet(0.2)
+    press(call, "12")
+    call.quiet(10.0)
+    assert len(call.tools) == 1
+    assert call.live.typed == ["Greet the caller."]
+
+
 def test_the_model_is_not_told_of_a_tool_that_gets_keys_in_its_place() -> None:
     call = a_call(Dtmf(inputs={"pin": PIN}))
     names = [tool.tool_spec.name for tool in call.live.prompt_start[1].tools]  # type: ignore[attr-defined]
@@ -217,6 +239,19 @@ def test_a_question_that_comes_late_is_heard_before_the_wait_begins() -> None:
     assert result(call) == {"digits": "1234"}
 
 
+def test_an_answer_that_has_not_sounded_yet_is_heard_before_the_wait_begins() -> None:
+    call = a_call()
+    collect(call, count=4)
+    call.quiet(14.8)
+    call.speaks(1, 0.0, end=None)
+    call.quiet(0.5)
+    assert call.live.results == []
+    call.speaks(1, 1.0, end=StopReason.END_TURN)
+    call.quiet(10.0)
+    press(call, "1234")
+    assert result(call) == {"digits": "1234"}
+
+
 def test_keys_that_were_pressed_just_before_count_as_the_beginning() -> None:
     call = a_call()
     press(call, "12")
@@ -268,6 +303,14 @@ def test_a_named_input_goes_to_its_tool_and_the_model_gets_only_the_result() -> 
     assert result(call) == {"right": True}
     (entry,) = call.saves[-1].function_calls
     assert (entry.name, entry.status) == ("collect_digits", ToolStatus.DONE)
+    assert SECRET not in kept_of(call)
+
+
+def test_the_model_may_have_an_input_kept_secret_that_the_agent_does_not() -> None:
+    call = a_call(Dtmf(inputs={"number": Entry(count=4)}))
+    collect(call, input="number", sensitive=True)
+    press(call, SECRET)
+    assert result(call) == {"digits": SECRET}
     assert SECRET not in kept_of(call)
 
 

@@ -183,6 +183,15 @@ def test_a_silent_caller_may_be_left_alone() -> None:
     assert len(call.live.typed) == 1
 
 
+def test_nothing_more_is_done_after_it_was_done_at_the_event_of_audiocodes() -> None:
+    call = a_call(prompts=0, then="nothing")
+    call.quiet(9.0)
+    call.phone.no_user_input(1)
+    call.flush()
+    call.quiet(30.0)
+    assert call.report("silence") == [{"count": 1, "given_up": True}]
+
+
 def test_whose_line_is_lost_is_not_silent() -> None:
     call = a_call()
     call.quiet(5.0)

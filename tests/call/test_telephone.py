@@ -291,6 +291,15 @@ def test_why_the_model_hangs_up_is_not_told_to_the_log(call: CallDriver) -> None
     assert call.outcome.reason == "session.end did not come"
 
 
+def test_a_goodbye_that_was_just_said_is_not_asked_for_again(call: CallDriver) -> None:
+    call.says("Goodbye!", 1, 1.0)
+    call.quiet(2.5)
+    ask(call, "hang_up", {"reason": "bye"})
+    assert call.live.results == []
+    call.quiet(0.5)
+    assert call.hung_up == "bye"
+
+
 def test_a_goodbye_that_never_comes_is_not_waited_for_for_ever(call: CallDriver) -> None:
     ask(call, "hang_up", {"reason": "bye"})
     call.advance(4.9)
@@ -435,6 +444,37 @@ def test_a_transfer_that_was_answered_ends_the_call(call: CallDriver) -> None:
     assert call.saves[-1].status is SessionStatus.ENDED
     assert call.saves[-1].function_calls[0].result == {"status": "the caller has been transferred"}
     call.assert_lawful_end()
+
+
+@pytest.mark.parametrize("word", ["answered", "Answered"])
+def test_a_transfer_that_is_said_to_be_answered_has_succeeded(call: CallDriver, word: str) -> None:
+    ask(call, "transfer_call", {"target": "support"})
+    call.advance(5.0)
+    status(call, status=word)
+    assert result(call) == {"status": "the caller has been transferred"}
+
+
+def test_a_caller_who_hangs_up_while_it_rings_was_not_transferred(call: CallDriver) -> None:
+    ask(call, "transfer_call", {"target": "support"})
+    call.advance(5.0)
+    call.phone.end("client-disconnected")
+    call.flush()
+    assert call.outcome is not None
+    assert call.outcome.by is EndedBy.CALLER
+    assert call.saves[-1].function_calls[0].status is ToolStatus.RUNNING
+
+
+def test_a_caller_who_interrupts_the_bot_while_it_rings_stops_no_transfer(call: CallDriver) -> None:
+    ask(call, "transfer_call", {"target": "support"})
+    call.advance(0.5)
+    call.says("It rings, please wait a moment.", 1, 4.0)
+    call.live.writer.start_audio()
+    call.talk(0.5)
+    call.interrupts()
+    assert len(call.report("barge-in")) == 1
+    assert call.live.results == []
+    status(call, status="failed", reasonCode="busy")
+    assert "busy" in result(call)["error"]
 
 
 def test_a_transfer_of_which_nothing_is_told_is_of_unknown_outcome(call: CallDriver) -> None:
