@@ -63,10 +63,9 @@ class Privacy:
         self.look()
 
     def end(self, now: float) -> None:
-        """She has entered it, if it was secret; the tone of the last key is still to come."""
-        if self._entering:
-            self._entering = False
-            self._timers.set(_Timer.OVER, now + TAIL_S)
+        """She has entered it; the tone of the last key is still to come."""
+        self._entering = False
+        self._timers.set(_Timer.OVER, now + TAIL_S)
 
     def look(self) -> None:
         """Tell AudioCodes what it was not told yet, where there is a line to it."""

@@ -208,6 +208,15 @@ def test_another_process_lets_the_recording_go_on() -> None:
     assert orders(other) == [RESUME]
 
 
+def test_another_process_leaves_a_recording_alone_that_does_not_pause() -> None:
+    call = a_call(Dtmf(inputs={"pin": PIN}))
+    collect(call, input="pin")
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.5)
+    assert orders(other) == []
+
+
 def test_another_process_lets_the_recording_go_on_if_the_last_digit_was_just_pressed() -> None:
     call = a_call(PINS.model_copy(update={"inputs": {}}))
     collect(call, count=4, sensitive=True)

@@ -521,9 +521,14 @@ def test_a_transfer_while_the_line_is_lost_is_made_when_the_caller_is_back(
     assert [one["name"] for one in activities(call)] == ["transfer"]
 
 
-def test_what_needs_the_line_says_so_while_it_is_lost(call: CallDriver) -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("send_dtmf", {"digits": "1"}), ("pause_recording", {})]
+)
+def test_what_needs_the_line_says_so_while_it_is_lost(
+    call: CallDriver, name: str, arguments: JsonValue
+) -> None:
     call.lose_socket()
-    ask(call, "send_dtmf", {"digits": "1"})
+    ask(call, name, arguments)
     assert "line to the caller is lost" in result(call)["error"]
 
 
