@@ -84,6 +84,10 @@ def test_the_model_is_told_of_the_functions_after_the_other_tools(call: CallDriv
     assert "people who know about orders" in schema["properties"]["target"]["description"]
     assert "tel:" not in json.dumps(schema)
     assert schema["required"] == ["target"]
+    for spec in told.values():
+        assert "$ref" not in spec.input_schema.text, (
+            "a part of a schema stands for nothing elsewhere"
+        )
 
 
 def test_a_function_that_the_agent_was_not_given_does_not_exist() -> None:
