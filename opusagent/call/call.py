@@ -219,7 +219,7 @@ class Call:
                 by = self._departure.by if self.phase is Phase.ENDING else EndedBy.CALLER
                 if event.reason_code == "transferred":
                     by = EndedBy.TRANSFERRED
-                self._line.end(by, f"{event.reason_code} {event.reason}".strip(), now)
+                self._line.end(by, event.reason_code, now, words=event.reason)
             case phone_events.PlayFinished():
                 self._line.out.append(note_of(event))
                 if self.phase is Phase.LEAVING:

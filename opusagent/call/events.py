@@ -45,10 +45,14 @@ class EndedBy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended."""
+    """How a call ended.
+
+    `words` are VoiceAI Connect's own: it may give back what we hung up with, and that is private.
+    """
 
     by: EndedBy
     reason: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
