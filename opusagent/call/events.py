@@ -223,6 +223,11 @@ class CallerAttached:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunAnew:
+    """The caller asks for a new call of this conversation: if she was lost, she does not come back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Another process has the conversation now: go without a word to anybody."""
 
@@ -298,6 +303,7 @@ type CallInput = (
     FromCaller
     | CallerLost
     | CallerAttached
+    | BegunAnew
     | Fenced
     | StreamOpened
     | StreamSent
