@@ -58,7 +58,7 @@ def test_a_whole_call_from_greeting_to_hang_up() -> None:
         services = Services()
         line = new_line(services, plan=GREETING)
         outcome = await carried(line, services, a_chat)
-        assert outcome == CallOutcome(EndedBy.CALLER, "client-disconnected Client Side")
+        assert outcome == CallOutcome(EndedBy.CALLER, "client-disconnected", "Client Side")
         (peer,) = services.peers
         peer.record.assert_valid_session()
         assert [typed.value for typed in peer.record.typed] == ["Greet the caller."]
