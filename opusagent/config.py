@@ -36,11 +36,11 @@ from opusagent.setting_types import (
     LOOPBACK,
     Functions,
     SigningSecret,
+    Token,
     Tokens,
     WebhookUrl,
     https,
     lower,
-    not_blank,
     one_worker,
     upper,
 )
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     # The telephone side
     bridge_host: str = Field("0.0.0.0", description="where AudioCodes connects")  # noqa: S104  it serves the outside
     bridge_port: int = Field(8765, ge=0, le=65535, description="its port; 0 takes any free one")
-    bridge_token: Annotated[SecretStr, AfterValidator(not_blank)] | None = Field(
+    bridge_token: Token | None = Field(
         None, description="the shared token of the Authorization: Bearer header"
     )
     bridge_tokens: Tokens = Field(
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     # The admin side
     admin_host: str = Field("127.0.0.1", description="where health and metrics are served")
     admin_port: int = Field(8766, ge=0, le=65535, description="its port; 0 takes any free one")
-    admin_token: Annotated[SecretStr, AfterValidator(not_blank)] | None = Field(
+    admin_token: Token | None = Field(
         None,
         description="required for all but health and metrics where the admin host is not loopback",
     )

@@ -232,18 +232,19 @@ class BridgeServer:
     async def _answer(
         self, line: CallerLine, message: messages.SessionInitiate | messages.SessionResume
     ) -> None:
-        caller = line.caller
         await self._reception.look()  # before all that must not have changed when the call begins
         if isinstance(message, messages.SessionResume):
             await self._resume(line, message)
-        elif self._draining:  # upgraded just before
-            await self._refuse(caller, "draining", "this bridge is about to end")
-        elif self._is_full:
-            await self._refuse(caller, "at_capacity", "all lines are busy")
+            return
+        is_free = await self._calls.is_free(message.conversation_id, line.tenant)
+        if self._draining:  # upgraded just before
+            await self._refuse(line.caller, "draining", "this bridge is about to end")
+        elif not is_free:
+            await self._refuse(line.caller, "duplicate", "this conversation is under way already")
+        elif self._is_full and self._calls.get(message.conversation_id) is None:
+            await self._refuse(line.caller, "at_capacity", "all lines are busy")
         elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
-            await self._refuse(caller, "no_bedrock", "the model cannot be reached")
-        elif (live := self._calls.get(message.conversation_id)) and not live.bridge.is_over:
-            await self._refuse(caller, "duplicate", "this conversation is under way already")
+            await self._refuse(line.caller, "no_bedrock", "the model cannot be reached")
         else:
             await self._carry(line, message)
 

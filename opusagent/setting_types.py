@@ -16,11 +16,11 @@ __all__ = [
     "LOOPBACK",
     "Functions",
     "SigningSecret",
+    "Token",
     "Tokens",
     "WebhookUrl",
     "https",
     "lower",
-    "not_blank",
     "one_worker",
     "signing_key",
     "upper",
@@ -57,11 +57,18 @@ def https(url: str) -> str:
     return url.rstrip("/")
 
 
-def not_blank(token: SecretStr) -> SecretStr:
-    """Not only spaces."""
-    if not token.get_secret_value().strip():
+def _bearer(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value().strip()
+    if not text:
         raise ValueError("must not be blank")
-    return token
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("must be printable ASCII: nothing else matches in an HTTP header")
+    return SecretStr(text)
+
+
+type Token = Annotated[SecretStr, AfterValidator(_bearer)]
+"""Of an `Authorization: Bearer` header. Without the spaces around it: a secret that is mounted as a file
+often ends with a newline, and no header does."""
 
 
 def _pairs(value: object) -> object:
@@ -80,7 +87,7 @@ def _pairs(value: object) -> object:
 
 
 type Tokens = Annotated[
-    Mapping[str, SecretStr],
+    Mapping[str, Token],
     NoDecode,
     BeforeValidator(_pairs),
     PlainSerializer(list, return_type=list[str]),

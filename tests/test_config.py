@@ -221,6 +221,35 @@ def test_a_blank_token_is_refused() -> None:
         load({"bridge_token": "  "})
 
 
+def test_the_newline_of_a_mounted_secret_is_no_part_of_a_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BRIDGE_TOKEN", "hunter2\n")
+    monkeypatch.setenv("ADMIN_TOKEN", " hunter3\r\n")
+    settings = load(file=toml(tmp_path, '[bridge_tokens]\nnorth = "hunter4\\n"'))
+    assert settings.tenants() == {"north": "hunter4", "": "hunter2"}
+    assert settings.admin_token is not None
+    assert settings.admin_token.get_secret_value() == "hunter3"
+
+
+@pytest.mark.parametrize("token", ["schlüssel", "pass\u200bword", "two\nlines", "nul\0"])
+@pytest.mark.parametrize("name", ["bridge_token", "admin_token", "bridge_tokens"])
+def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(
+    name: str, token: str
+) -> None:
+    value = f"north=fine,south={token}" if name == "bridge_tokens" else token
+    with pytest.raises(ConfigError) as caught:
+        load({name: value})
+    place = f"--{name.replace('_', '-')}"
+    assert f"{place}: must be printable ASCII" in str(caught.value)
+    assert token not in str(caught.value)
+
+
+def test_two_tenants_whose_tokens_differ_in_a_newline_have_the_same_one() -> None:
+    with pytest.raises(ConfigError, match="each name needs a token of its own"):
+        load({"bridge_tokens": "north=hunter2", "bridge_token": "hunter2\n"})
+
+
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="BRIDGE_TLS_CERT and BRIDGE_TLS_KEY belong together"):
         load({"bridge_tls_cert": str(toml(tmp_path, ""))})

@@ -307,6 +307,111 @@ def test_after_the_grace_a_caller_is_taken_up_from_the_store() -> None:
     in_a_house(main)
 
 
+# The same conversation begun anew
+
+
+def test_a_lost_call_that_is_asked_for_anew_is_over_and_another_begins() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            first = await here.call()
+            first.end.abort()
+            await pass_time(5.0)
+            second = await here.call()
+            assert second.accepted
+            assert here.server.stats()["calls_active"] == 1
+            assert len(here.services.streams) == 2
+            assert here.told() == []
+            stored = await house.stored()
+            assert (stored.status, stored.owner_epoch, stored.resumed_count) == ("active", 2, 0)
+            await pass_time(5.0)
+            assert first.served.done()
+            assert here.services.streams[0].is_closed
+            second.end.abort()
+            assert (await here.resume()).accepted
+            assert len(here.services.streams) == 2
+            assert here.told_applications[:3] == ["call.started", "call.ended", "call.started"]
+            ended = here.events[1]
+            assert isinstance(ended, CallEnded)
+            assert (ended.ended_by, ended.reason) == ("socket", "the caller began anew")
+
+    in_a_house(main)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 10.0])
+def test_of_two_who_begin_anew_at_once_one_gets_the_call(delay_s: float) -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            first = await here.call()
+            first.end.abort()
+            await pass_time(1.0)
+            here.storage.delay_s = delay_s
+            async with asyncio.TaskGroup() as both:
+                asked = [both.create_task(here.socket("session.initiate")) for _ in range(2)]
+            await pass_time(1.0)
+            one, two = (phone.result() for phone in asked)
+            assert (one.accepted, two.accepted) == (True, False)
+            assert two.refused == "this conversation is under way already"
+            assert here.server.stats()["calls_active"] == 1
+            assert len(here.services.streams) == 2
+            here.storage.delay_s = 0.0
+
+    in_a_house(main)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05])
+@pytest.mark.parametrize("grace_s", [0.0, 60.0])
+@pytest.mark.parametrize("kinds", ["resume initiate", "initiate resume"])
+def test_who_comes_back_and_begins_anew_at_once_has_one_call(
+    kinds: str, grace_s: float, delay_s: float
+) -> None:
+    async def main(house: House) -> None:
+        async with house.process(resume_grace_seconds=grace_s) as here:
+            first = await here.call()
+            first.end.abort()
+            await pass_time(1.0)
+            here.storage.delay_s = delay_s
+            async with asyncio.TaskGroup() as both:
+                asked = [both.create_task(here.socket(f"session.{k}")) for k in kinds.split()]
+            await pass_time(3.0)
+            phones = [phone.result() for phone in asked]
+            on_the_line = [p for p in phones if p.accepted and p.end.closed_with is None]
+            assert len(on_the_line) == 1
+            assert here.server.stats()["calls_active"] == 1
+            assert sum(not stream.is_closed for stream in here.services.streams) == 1
+            await on_the_line[0].say("session.end")
+            await pass_time(5.0)
+            assert here.server.stats()["calls_active"] == 0
+            assert (await house.stored()).status == "ended"
+
+    in_a_house(main)
+
+
+def test_a_lost_call_is_not_anothers_to_begin_anew() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            first = await here.call(tenant="acme")
+            first.end.abort()
+            await pass_time(1.0)
+            other = await here.socket("session.initiate", tenant="globex")
+            assert other.refused == "this conversation is under way already"
+            assert (await here.resume(tenant="acme")).accepted
+            assert len(here.services.streams) == 1
+
+    in_a_house(main)
+
+
+def test_who_begins_anew_needs_no_free_line() -> None:
+    async def main(house: House) -> None:
+        async with house.process(session_max_concurrent=1) as here:
+            first = await here.call()
+            first.end.abort()
+            await pass_time(1.0)
+            assert (await here.socket("session.initiate", "other")).refused == "all lines are busy"
+            assert (await here.socket("session.initiate")).accepted
+
+    in_a_house(main)
+
+
 # Another process
 
 

@@ -19,10 +19,9 @@ from opusagent.audiocodes.events import (
     PlayFinished,
     TransferStatus,
 )
-from opusagent.audiocodes.messages import Activity
-from opusagent.errors import RemoteProtocolError
+from opusagent.audiocodes.messages import Activity, BotActivity, BrokenActivity
 
-__all__ = ["names_caller", "read_activity", "write_event"]
+__all__ = ["names_caller", "read_activity", "timestamp", "write_event"]
 
 _DIGITS: Final = re.compile(r"[0-9A-Da-d*#]{1,64}")
 
@@ -34,15 +33,17 @@ type ActivityEvent = (
     | TransferStatus
     | HangupHint
     | ActivityReceived
+    | BrokenActivity
 )
 
 
-def read_activity(activity: Activity, *, caller: str) -> ActivityEvent:
+def read_activity(activity: Activity | BrokenActivity, *, caller: str) -> ActivityEvent:
     """What one activity says. `caller` stands in where a `start` names none.
 
-    Raises:
-        RemoteProtocolError: If pressed keys are not keys; everything else is taken as it comes.
+    Pressed keys that are not keys are broken; everything else is taken as it comes.
     """
+    if isinstance(activity, BrokenActivity):
+        return activity
     parameters = activity.parameters or {}
     if activity.type.lower() != "event":
         return ActivityReceived(activity.type.lower(), activity.text, parameters)
@@ -52,7 +53,9 @@ def read_activity(activity: Activity, *, caller: str) -> ActivityEvent:
             named = _text(parameters.get("caller"))
             return CallStarted(parameters, named or caller, _text(parameters.get("callee")))
         case "dtmf" | "dtmfdigits":  # three spellings are in use
-            return DtmfPressed(_digits(value))
+            keys = _keys(value)
+            broken = BrokenActivity("DTMF without digits")
+            return DtmfPressed(keys) if _DIGITS.fullmatch(keys) else broken
         case "nouserinput":
             count = _whole(value)
             return NoUserInput(1 if count is None else count)
@@ -83,22 +86,24 @@ def write_event(
     activity_id: str,
     now: datetime,
     value: JsonValue = None,
-    parameters: Mapping[str, JsonValue] | None = None,
     activity_params: Mapping[str, JsonValue] | None = None,
     session_params: Mapping[str, JsonValue] | None = None,
-) -> Activity:
-    """An event with the id and the timestamp that the vendor asks for."""
-    at = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Activity(
+) -> BotActivity:
+    """An event of the bot with the id and the timestamp that the vendor asks for."""
+    return BotActivity(
         type="event",
         name=name,
         id=activity_id,
-        timestamp=at,
+        timestamp=timestamp(now),
         value=value,
-        parameters=None if parameters is None else dict(parameters),
         activity_params=None if activity_params is None else dict(activity_params),
         session_params=None if session_params is None else dict(session_params),
     )
+
+
+def timestamp(now: datetime) -> str:
+    """A time as activities carry it."""
+    return now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _text(value: JsonValue) -> str:
@@ -119,9 +124,12 @@ def _whole(value: JsonValue) -> int | None:
             return None
 
 
-def _digits(value: JsonValue) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str) and _DIGITS.fullmatch(digits := value.strip()):
-        return digits
-    raise RemoteProtocolError(wire="audiocodes", got="DTMF without digits")
+def _keys(value: JsonValue) -> str:
+    """Keys, however they are put; of anything else a text that has more than keys in it."""
+    match value:
+        case list():
+            return "".join(map(_keys, value))
+        case float() if value.is_integer():
+            return str(int(value))
+        case _:
+            return "".join(str(value).split())

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from opusagent.audiocodes.codec import UnknownMessage
+from opusagent.audiocodes.messages import BrokenActivity
 
 __all__ = [
     "ActivityReceived",
+    "BrokenActivity",
     "CallStarted",
     "CallerAudio",
     "CallerDid",
@@ -153,5 +155,6 @@ type CallerEvent = (
     | CallerHungUp
     | HangupHint
     | CallerDid
+    | BrokenActivity
     | UnknownMessage
 )

@@ -8,6 +8,7 @@ Source: AudioCodes Bot API; shapes measured on a live capture.
 from __future__ import annotations
 
 import binascii
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -18,6 +19,8 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    ValidationError,
+    WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -31,6 +34,14 @@ def _base64(data: bytes) -> str:
 
 def _none_is_empty(value: object) -> object:
     return "" if value is None else value
+
+
+def _none_is_event(value: object) -> object:
+    return "event" if value is None else value
+
+
+def _object_or_none(value: object) -> object:
+    return value if isinstance(value, dict) else None
 
 
 # Read by pydantic's own base64 (`val_json_bytes`), 3 times as fast as `binascii` (measured). It
@@ -66,36 +77,51 @@ class Message(BaseModel):
     )
 
 
+# From VoiceAI Connect
+
+
 class Activity(Message):
-    """One event (or text message) inside `activities`, from either side.
+    """One event (or text message) of VoiceAI Connect. Fields that nobody reads may be anything."""
 
-    `parameters` come from VoiceAI Connect, `activity_params` and `session_params` from the bot.
-    """
-
-    type: str
+    type: Annotated[str, BeforeValidator(_none_is_event)] = "event"
     name: str | None = None
-    id: str | None = None
-    timestamp: str | None = None
+    id: JsonValue = None
+    timestamp: JsonValue = None
     """The sender's clock; never to be compared with ours."""
-    language: str | None = None
+    language: JsonValue = None
     """May be nonsense such as `any-CI` (measured on a live capture)."""
     value: JsonValue = None
-    text: str | None = None
-    parameters: dict[str, JsonValue] | None = None
-    activity_params: dict[str, JsonValue] | None = None
-    session_params: dict[str, JsonValue] | None = None
-    delay: float | None = None
+    text: JsonValue = None
+    parameters: Annotated[dict[str, JsonValue] | None, BeforeValidator(_object_or_none)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenActivity:
+    """One that cannot be read. `got` says what is wrong with it, never a content."""
+
+    got: str
+
+
+def _activity(value: object, _: object) -> Activity | BrokenActivity:
+    if isinstance(value, Activity | BrokenActivity):
+        return value
+    try:
+        return Activity.model_validate(value, extra="ignore")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in ("activities", *first["loc"]))
+        return BrokenActivity(f"{where}: {first['type']}")
 
 
 class Activities(Message):
-    """`activities`: events of the call, from either side."""
+    """`activities`: events of the call. A broken one spoils no other."""
 
     type: Literal["activities"] = "activities"
     conversation_id: OptionalConversationId = None
-    activities: Annotated[tuple[Activity, ...], Field(min_length=1)]
-
-
-# From VoiceAI Connect
+    activities: Annotated[
+        tuple[Annotated[Activity | BrokenActivity, WrapValidator(_activity)], ...],
+        Field(min_length=1),
+    ]
 
 
 class ConnectionValidate(Message):
@@ -167,6 +193,26 @@ class PlayStreamMarkReached(Message):
 
 
 # From the bot
+
+
+class BotActivity(Message):
+    """One event of the bot."""
+
+    type: str
+    name: str | None = None
+    id: str | None = None
+    timestamp: str | None = None
+    value: JsonValue = None
+    activity_params: dict[str, JsonValue] | None = None
+    session_params: dict[str, JsonValue] | None = None
+
+
+class BotActivities(Message):
+    """`activities`: what the bot wants done."""
+
+    type: Literal["activities"] = "activities"
+    conversation_id: OptionalConversationId = None
+    activities: Annotated[tuple[BotActivity, ...], Field(min_length=1)]
 
 
 class ConnectionValidated(Message):
@@ -305,7 +351,7 @@ type FromBot = (
     ConnectionValidated
     | SessionAccepted
     | SessionError
-    | Activities
+    | BotActivities
     | UserStreamStarted
     | UserStreamStopped
     | UserStreamSpeechStarted

@@ -90,11 +90,11 @@ class Outbox:
 
 
 def _silences(texts: Sequence[str]) -> bool:
-    """A play stream stops, and the caller is heard or the prompts are aborted: no ordinary end."""
-    return any(text.startswith(_STOP) for text in texts) and any(
-        text.startswith(_SPEECH_STARTED) or (text.startswith(_ACTIVITIES) and _ABORT in text)
-        for text in texts
-    )
+    """The prompts are aborted, or a play stream stops and the caller is heard: no ordinary end."""
+    if any(text.startswith(_ACTIVITIES) and _ABORT in text for text in texts):
+        return True
+    stops = any(text.startswith(_STOP) for text in texts)
+    return stops and any(text.startswith(_SPEECH_STARTED) for text in texts)
 
 
 def _stream_of(stop: str) -> str:

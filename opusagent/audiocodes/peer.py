@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from opusagent.audio.formats import MediaFormat
 from opusagent.audiocodes import messages
-from opusagent.audiocodes.activities import write_event
+from opusagent.audiocodes.activities import timestamp
 from opusagent.audiocodes.codec import ChunkWriter, UnknownMessage, dump, parse_bot
 from opusagent.audiocodes.peer_events import (
     Accepted,
@@ -169,12 +169,12 @@ class AudioCodesPeer:
         parameters: Mapping[str, JsonValue] | None = None,
     ) -> None:
         """Send an event."""
-        event = write_event(
-            name,
-            activity_id=self._new_id(),
-            now=self._utcnow(),
+        event = messages.Activity(
+            name=name,
+            id=self._new_id(),
+            timestamp=timestamp(self._utcnow()),
             value=value,
-            parameters=parameters,
+            parameters=None if parameters is None else dict(parameters),
         )
         self._texts.append(
             dump(messages.Activities(conversation_id=self._conversation_id, activities=(event,)))
@@ -260,7 +260,7 @@ class AudioCodesPeer:
                 return [Refused(reason)]
             case _ if not self._accepted:
                 raise _violation(f"{message.type} before session.accepted")
-            case messages.Activities(activities=activities):
+            case messages.BotActivities(activities=activities):
                 return [self._activity(one) for one in activities]
             case messages.PlayStreamStart() | messages.PlayStreamStop():
                 return [self._play_change(message)]
@@ -341,7 +341,7 @@ class AudioCodesPeer:
             raise _violation("a play stream without audio")
         return PlayStopped(stream_id)
 
-    def _activity(self, activity: messages.Activity) -> PeerEvent:
+    def _activity(self, activity: messages.BotActivity) -> PeerEvent:
         if not activity.id or not activity.timestamp:
             raise _violation("an activity without id or timestamp")
         params = activity.activity_params or {}

@@ -107,6 +107,8 @@ class AudioCodesProtocol:
     def receive(self, text: str | bytes) -> list[CallerEvent]:
         """What a message says; `bytes` is a binary frame. Acknowledgements are queued.
 
+        Of its activities a broken one is an event of its own, and the others count.
+
         Raises:
             RemoteProtocolError: If the message is broken or out of order. It is dropped: nothing
                 has changed.
@@ -186,12 +188,14 @@ class AudioCodesProtocol:
             )
         ]
 
-    def _receive_activities(self, activities: tuple[messages.Activity, ...]) -> list[CallerEvent]:
+    def _receive_activities(
+        self, activities: tuple[messages.Activity | messages.BrokenActivity, ...]
+    ) -> list[CallerEvent]:
         request = self._request
         caller = request.caller if isinstance(request, messages.SessionInitiate) else ""
-        # All are read before anything changes: a broken one leaves no half of a message behind.
         events: list[CallerEvent] = []
-        for event in [read_activity(activity, caller=caller) for activity in activities]:
+        for activity in activities:
+            event = read_activity(activity, caller=caller)
             if isinstance(event, CallStarted):
                 if self._call_started:
                     continue
@@ -358,7 +362,7 @@ class AudioCodesProtocol:
             activity_params=activity_params,
             session_params=session_params,
         )
-        self._send(messages.Activities(activities=(activity,)))
+        self._send(messages.BotActivities(activities=(activity,)))
 
     def _send_accepted(self) -> None:
         self._send(messages.SessionAccepted(media_format=self._media_format))

@@ -314,6 +314,7 @@ class BaseBridge:
             self._outbox.clear()
             self._report(Report("caller does not read"))
             self._loop.call_soon(self._lose, self._caller)
+            self._tasks.create_task(self._caller.close(1008, "the peer does not read"))
         self._to_send.set()
 
     # The streams

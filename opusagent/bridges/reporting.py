@@ -112,12 +112,14 @@ class Reporter:
         """Count and log the end of the call."""
         self._metrics.calls.labels(outcome.by.value).inc()
         self._metrics.call_seconds.observe(seconds)
+        private = {"pii": {"reason": outcome.words}} if outcome.words else {}
         self._log.info(
             "call ended",
             by=outcome.by.value,
             reason=outcome.reason,
             seconds=round(seconds, 1),
             transition_ms=self._transition_ms,
+            **private,
         )
 
     def _was_said(self, report: Report) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from opusagent.bridges.audiocodes_bridge import AudioCodesBridge
-from opusagent.call.events import Drain
+from opusagent.call.events import BegunAnew, Drain
 from opusagent.facts import CallFacts
 from opusagent.observability import Metrics
 
@@ -85,6 +85,19 @@ class CallsUnderWay:
                 return None
             waited_for = live
             await live.bridge.saved()
+
+    async def is_free(self, conversation_id: str, tenant: str) -> bool:
+        """Whether a call of this conversation can begin: no other call has it.
+
+        One that was left without a websocket is over by that, and has stored its end.
+        """
+        while (live := await self.settled(conversation_id)) is not None:
+            if live.tenant != tenant:
+                return False
+            live.bridge.step(BegunAnew())
+            if not live.bridge.is_over:
+                return False
+        return True
 
     def begin(self, conversation_id: str, live: Live) -> None:
         """A call begins; one of the same conversation is ending."""

@@ -23,6 +23,7 @@ class Answer:
         self._generating = False
         self._sounded = False
         self._in_block = False
+        self._rests = False
         self._active_at = 0.0
 
     def generating(self, now: float) -> bool:
@@ -47,6 +48,7 @@ class Answer:
         if not self.generating(now):
             self._muted = self._sounded = False
         self._generating = self._in_block = True
+        self._rests = False
         self._active_at = now
         if self._muted:
             self._dead.add(content_id)
@@ -72,15 +74,21 @@ class Answer:
         """All the audio of the block has come."""
         self._in_block = False
 
+    def rests(self) -> None:
+        """The model waits for something that it asked for: what begins after that is not what was cut off."""
+        if not self._in_block:
+            self._rests = True
+            self.unmute()
+
     def ends(self) -> None:
         """The model has finished the answer, or has stopped it."""
-        self._generating = self._sounded = self._muted = self._in_block = False
+        self._generating = self._sounded = self._muted = self._in_block = self._rests = False
         self._blocks.clear()
         self._silent.clear()
 
     def cut(self, now: float, *, noticed: bool) -> None:
         """The caller has cut the answer off. `noticed` when the model knows: what begins now is new."""
-        self._muted = self.generating(now) and not noticed
+        self._muted = self.generating(now) and not noticed and not self._rests
         self._dead |= self._blocks
         self._blocks.clear()
         self._silent.clear()

@@ -90,6 +90,8 @@ class BotTurns:
                 return Came.END
             case sonic.BotSpeechEnded():
                 answer.block_ends()
+            case sonic.ToolRequested():
+                answer.rests()
             case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
                 self._plan(leg, event)
         return Came.NOTHING_NEW

@@ -16,6 +16,7 @@ from opusagent.call.comeback import Comeback
 from opusagent.call.conversation import Conversation
 from opusagent.call.departure import Departure
 from opusagent.call.events import (
+    BegunAnew,
     CallerAttached,
     CallerLost,
     CallInput,
@@ -109,7 +110,7 @@ class Call:
                     self._talk.actions.state_changed(key, value)
             case CallerAttached(text):
                 self._caller_attached(text, now)
-            case CallerLost() | HangUp() | Drain() | Fenced():
+            case CallerLost() | BegunAnew() | HangUp() | Drain() | Fenced():
                 self._must_end(event, now)
             case _:
                 assert_never(event)
@@ -219,7 +220,7 @@ class Call:
                 by = self._departure.by if self.phase is Phase.ENDING else EndedBy.CALLER
                 if event.reason_code == "transferred":
                     by = EndedBy.TRANSFERRED
-                self._line.end(by, f"{event.reason_code} {event.reason}".strip(), now)
+                self._line.end(by, event.reason_code, now, words=event.reason)
             case phone_events.PlayFinished():
                 self._line.out.append(note_of(event))
                 self._phone.play_finished(event.played_ms, now)
@@ -293,10 +294,15 @@ class Call:
 
     # Ending
 
-    def _must_end(self, event: CallerLost | HangUp | Drain | Fenced, now: float) -> None:
+    def _must_end(
+        self, event: CallerLost | BegunAnew | HangUp | Drain | Fenced, now: float
+    ) -> None:
         match event:
             case CallerLost():
                 self._caller_lost(now)
+            case BegunAnew():
+                if self.phase is Phase.DETACHED:
+                    self._departure.did_not_come_back("the caller began anew", now)
             case HangUp(reason):
                 self._departure.hang_up(reason, now)
             case Drain(within_s):
@@ -331,7 +337,7 @@ class Call:
             case Timer.DRAIN:
                 self._departure.drain(now)
             case Timer.GRACE:
-                self._departure.did_not_come_back(now)
+                self._departure.did_not_come_back("the caller did not come back", now)
             case Timer.END:
                 self._departure.end_did_not_come(now)
             case _:

@@ -296,7 +296,10 @@ class Conversation:
     def _live_event(self, leg: Leg, event: sonic.SonicEvent, now: float) -> None:
         """What only the stream that has the caller's ear may do."""
         match event:
+            case sonic.TextHeard(role=Role.ASSISTANT, stage=Stage.SPECULATIVE):
+                self._welcome.announced(now)
             case sonic.BotSpeechStarted():
+                self._welcome.announced(now)
                 self.model.bot_started(now)
             case sonic.BotSpeechEnded(stop_reason=stop_reason):
                 self.model.debts.sentence_ended(answer=stop_reason is StopReason.END_TURN)
@@ -338,8 +341,8 @@ class Conversation:
                 self._report("unknown message", wire="sonic", type=name)
 
     def _caller_understood(self, leg: Leg, text: str, now: float) -> None:
-        if leg.is_echo(text):
-            return
+        if not self.model.debts.unanswered_speech and leg.is_echo(text):
+            return  # an echo has no sound behind it
         self._greeting.done()
         # A late part of the turn that the bot is answering already must not silence the answer.
         if self._phone.caller_spoke_over_bot and self._phone.audible(now):

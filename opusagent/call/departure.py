@@ -111,10 +111,10 @@ class Departure:
         if self._reason is not None:
             self.hang_up(self._reason, now)
 
-    def did_not_come_back(self, now: float) -> None:
+    def did_not_come_back(self, reason: str, now: float) -> None:
         """Where the bot was about to hang up, there is nothing to come back to."""
         by = EndedBy.SOCKET if self._reason is None else EndedBy.BOT
-        self._line.end(by, "the caller did not come back", now)
+        self._line.end(by, reason, now)
 
     # Letting go, giving up
 

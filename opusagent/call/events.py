@@ -45,10 +45,14 @@ class EndedBy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended."""
+    """How a call ended.
+
+    `words` are VoiceAI Connect's own: it may give back what we hung up with, and that is private.
+    """
 
     by: EndedBy
     reason: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,11 @@ class CallerAttached:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunAnew:
+    """The caller asks for a new call of this conversation: if she was lost, she does not come back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Another process has the conversation now: go without a word to anybody."""
 
@@ -294,6 +303,7 @@ type CallInput = (
     FromCaller
     | CallerLost
     | CallerAttached
+    | BegunAnew
     | Fenced
     | StreamOpened
     | StreamSent

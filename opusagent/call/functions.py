@@ -216,8 +216,10 @@ def _schema(
 
 
 def _plain(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """A schema without titles made of names, and without null for what may be left out."""
-    properties = schema.get("properties", {})
+    """A schema without references, titles made of names, and null for what may be left out."""
+    defined = schema.get("$defs", {})
+    assert isinstance(defined, dict)
+    properties = _inlined(schema.get("properties", {}), defined)
     assert isinstance(properties, dict)
     plain: dict[str, JsonValue] = {}
     for name, about in properties.items():
@@ -230,3 +232,16 @@ def _plain(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
             if key != "title" and not (key == "default" and value in ("", None))
         }
     return {"type": "object", "properties": plain, "required": schema.get("required", [])}
+
+
+def _inlined(schema: JsonValue, defined: Mapping[str, JsonValue]) -> JsonValue:
+    """With each reference replaced by what it stands for; none of ours refers to itself."""
+    match schema:
+        case {"$ref": str(name), **others}:
+            found = _inlined(defined[name.removeprefix("#/$defs/")], defined)
+            assert isinstance(found, dict)
+            return found | others
+        case dict():
+            return {key: _inlined(value, defined) for key, value in schema.items()}
+        case _:
+            return schema

@@ -96,8 +96,8 @@ class Line:
         self.last.append(HangUpSocket(1000, "refused"))
         self.end(EndedBy.REFUSED, reason, now)
 
-    def end(self, by: EndedBy, reason: str, now: float) -> None:
-        """The call is over."""
+    def end(self, by: EndedBy, reason: str, now: float, *, words: str = "") -> None:
+        """The call is over. What may be private is in `words`: the reason is logged and stored."""
         if self.talk is not None:
             self.talk.end(now)
             self.talk.model.close_all(CloseReason.CALL_ENDED)
@@ -106,7 +106,7 @@ class Line:
         if self.state is not None:
             self.state.status = status_after(by)
             self.note(ended_by=by.value, end_reason=reason)
-        self.last.append(Finish(CallOutcome(by, reason)))
+        self.last.append(Finish(CallOutcome(by, reason, words)))
 
     def effects(self) -> list[Effect]:
         """All that has gathered: what the streams get, the texts to the caller, the state, the end."""

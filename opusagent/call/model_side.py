@@ -295,7 +295,7 @@ class ModelSide:
     def prompt(self, text: str, now: float) -> None:
         """Ask for the greeting on the live stream: a new stream is asked anew, so it is not kept."""
         if self.live is not None:
-            self._uplink.prime(self.live, now)
+            self._uplink.refresh(self.live, now)
             self._legs.type(self.live, text)
 
     def tool_result(

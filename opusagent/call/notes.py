@@ -7,6 +7,7 @@ from typing import assert_never
 from opusagent.audiocodes.codec import UnknownMessage
 from opusagent.audiocodes.events import (
     ActivityReceived,
+    BrokenActivity,
     ConnectionValidated,
     HangupHint,
     NoUserInput,
@@ -20,6 +21,7 @@ __all__ = ["differs", "note_of", "transcript_of"]
 
 type Noted = (
     ActivityReceived
+    | BrokenActivity
     | ConnectionValidated
     | HangupHint
     | NoUserInput
@@ -46,6 +48,8 @@ def note_of(event: Noted) -> Report:
             return Report("activity ignored", {"name": name[:64]})
         case HangupHint():
             return Report("activity ignored", {"name": "hangup"})
+        case BrokenActivity(got=got):
+            return Report("broken message", {"wire": "audiocodes", "got": got})
         case UnknownMessage(type=kind):
             return Report("unknown message", {"wire": "audiocodes", "type": kind})
         case _:

@@ -15,12 +15,18 @@ from opusagent.call.model_side import ModelSide
 from opusagent.call.phone_side import PhoneSide
 from opusagent.sonic.failures import Failure, Remedy
 
-__all__ = ["BROKE_OFF", "Succession", "Talk"]
+__all__ = ["BROKE_OFF", "FILTERED", "Succession", "Talk"]
 
 BROKE_OFF = (
     '[the line broke in the middle of your sentence "{}"; say it once more and finish your answer]'
 )
 """Typed to the stream that has to go on with an answer, of a stream or of a process that is gone."""
+
+FILTERED = (
+    "[this cannot be talked about; say so in one short sentence, without details, and ask the caller what else "
+    "you can do]"
+)
+"""Typed to the stream that follows one which the service's content filter has ended."""
 
 
 class Talk(Protocol):
@@ -93,6 +99,7 @@ class Succession:
             self._chronicle.switched("lost")
         if filtered:
             self._chronicle.transcript.drop_last_exchange()
+            self._model.debts.ask_next(FILTERED)
 
     def _moment(self) -> Moment:
         quiet_from = self._phone.quiet_from

@@ -65,6 +65,11 @@ class Uplink:
         self._legs.audio(live, self._priming)
         self._feed.fed(len(self._priming), now)
 
+    def refresh(self, live: Leg, now: float) -> None:
+        """Do so for a text in the middle of a stream, but not in the middle of what the caller says."""
+        if not self.caller_speaks:
+            self.prime(live, now)
+
     def begin(self, live: Leg, now: float) -> int:
         """Give a stream every frame that is to be replayed; the live ones follow. Returns the bytes."""
         replay = self.ring.uncommitted()

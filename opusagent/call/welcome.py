@@ -51,9 +51,15 @@ class Welcome:
         wait_s = LOOK_AGAIN_S
         if not self._phone.caller_speaks or now >= self._by:
             wait_s = RETRY_S
+            self._by = now + RETRY_S + PATIENCE_S
             if self._greeting.ask():
                 self._model.prompt(self._greeting.text, now)
         self._look_at = now + wait_s
+
+    def announced(self, now: float) -> None:
+        """The model is about to speak: it is not asked again before that, too, can have come to nothing."""
+        if self._look_at is not None:
+            self._look_at = now + RETRY_S
 
     def next_timer(self) -> float | None:
         """When `handle_timer` has something to do."""

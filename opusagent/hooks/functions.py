@@ -13,6 +13,7 @@ import structlog
 from opusagent.errors import ConfigError
 from opusagent.hooks.events import Event
 from opusagent.hooks.lanes import Outcome
+from opusagent.hooks.workplace import Crowded
 from opusagent.tools.modules import load_module
 from opusagent.tools.tool import Place
 
@@ -51,14 +52,23 @@ class FunctionSink:
         name: As it is configured.
         function: What is called.
         place: Where it runs.
+        deadline_s: What it may take for an event.
     """
 
     kind: Final = "function"
 
-    def __init__(self, name: str, function: Callable[[Event], Any], place: Place) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Event], Any],
+        place: Place,
+        *,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
         self._name = name
         self._function = function
         self._place = place
+        self._deadline_s = deadline_s
 
     async def deliver(self, event: Event, hurry: asyncio.Event) -> Outcome:
         """Call it once: what it has done before it failed, nobody knows."""
@@ -67,11 +77,13 @@ class FunctionSink:
             await self._function(event)
 
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 if inspect.iscoroutinefunction(inspect.unwrap(self._function)):
                     await self._place.coroutine(self._name, awaited)
                 else:
                     await self._place.plain(self._name, lambda: self._function(event))
+        except Crowded:
+            return "failed"
         except Exception as error:  # noqa: BLE001 - somebody else's code
             frames = traceback.extract_tb(error.__traceback__)
             at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

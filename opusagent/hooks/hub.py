@@ -11,14 +11,14 @@ import structlog
 
 from opusagent.clock import Clock
 from opusagent.config import Settings
-from opusagent.hooks.functions import FunctionSink, load_function
+from opusagent.hooks.functions import DEADLINE_S, FunctionSink, load_function
 from opusagent.hooks.lanes import Lanes, Sink
 from opusagent.hooks.story import events_between
 from opusagent.hooks.webhook import Poster, WebhookSink
+from opusagent.hooks.workplace import Workplace
 from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics
 from opusagent.setting_types import signing_key
-from opusagent.tools.workshop import Workshop
 
 __all__ = ["DRAIN_S", "Hooks", "described", "open_hooks"]
 
@@ -35,14 +35,19 @@ class Hooks:
         sinks: Who is told.
         metrics: Counts.
         max_waiting: Events that may wait for each of them.
-        workshop: Where they run; ended with the hooks.
+        workplaces: Where they run; ended with the hooks.
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], metrics: Metrics, *, max_waiting: int, workshop: Workshop
+        self,
+        sinks: Sequence[Sink],
+        metrics: Metrics,
+        *,
+        max_waiting: int,
+        workplaces: Sequence[Workplace] = (),
     ) -> None:
         self._lanes = [Lanes(sink, metrics, max_waiting=max_waiting) for sink in sinks]
-        self._workshop = workshop
+        self._workplaces = workplaces
 
     async def start(self) -> None:
         """Begin to deliver. `stop` in the same task."""
@@ -60,7 +65,8 @@ class Hooks:
             dropped += await lanes.stop(max(deadline - loop.time(), 0.0))
         if dropped:
             _log.warning("events dropped at the end", events=dropped)
-        self._workshop.stop()
+        for workplace in self._workplaces:
+            workplace.stop()
 
     def stored(self, before: SessionState | None, after: SessionState, tenant: str) -> None:
         """Tell what `after`, which is stored now, has beyond `before`. Never blocks and never raises."""
@@ -79,21 +85,31 @@ class Hooks:
         return sum(lanes.waiting for lanes in self._lanes)
 
 
-def open_hooks(settings: Settings, metrics: Metrics, clock: Clock) -> Hooks:
-    """The receivers that are configured.
+def open_hooks(
+    settings: Settings, metrics: Metrics, clock: Clock, *, deadline_s: float = DEADLINE_S
+) -> Hooks:
+    """The receivers that are configured, each with a workplace of its own.
+
+    Args:
+        settings: Name them.
+        metrics: Counts.
+        clock: Dates what is posted.
+        deadline_s: What a function may take for an event.
 
     Raises:
         ConfigError: If a function cannot be found.
     """
-    workshop = Workshop()
+    workplaces = [Workplace(name) for name in settings.event_hooks]
     sinks: list[Sink] = [
-        FunctionSink(name, load_function(name), workshop) for name in settings.event_hooks
+        FunctionSink(name, load_function(name), place, deadline_s=deadline_s)
+        for name, place in zip(settings.event_hooks, workplaces, strict=True)
     ]
     if settings.webhook_url is not None and settings.webhook_secret is not None:
         url = settings.webhook_url.get_secret_value()
+        workplaces.append(place := Workplace("webhook"))
         sinks.append(
             WebhookSink(
-                Poster(url, timeout_s=settings.webhook_timeout_seconds, place=workshop),
+                Poster(url, timeout_s=settings.webhook_timeout_seconds, place=place),
                 key=signing_key(settings.webhook_secret.get_secret_value()),
                 clock=clock,
                 metrics=metrics,
@@ -102,7 +118,7 @@ def open_hooks(settings: Settings, metrics: Metrics, clock: Clock) -> Hooks:
                 retry_s=settings.webhook_retry_seconds,
             )
         )
-    return Hooks(sinks, metrics, max_waiting=settings.event_queue_size, workshop=workshop)
+    return Hooks(sinks, metrics, max_waiting=settings.event_queue_size, workplaces=workplaces)
 
 
 def described(settings: Settings) -> str:

@@ -129,6 +129,13 @@ class Dtmf(Entry):
     inputs: dict[Name, Entry] = {}
     """What `collect_digits` may ask for, by the name that the model uses."""
 
+    @model_validator(mode="after")
+    def _waits_for_nobody(self) -> Self:
+        # By its value: a stored agent has all fields.
+        if self.wait_s != Entry().wait_s:
+            raise ValueError("wait_s belongs under [dtmf.inputs.NAME], where digits are asked for")
+        return self
+
 
 class Filler(_Strict):
     """A sign of life while a tool takes its time. Without text and audio there is none."""

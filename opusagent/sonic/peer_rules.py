@@ -185,7 +185,8 @@ class Rules:
             _refuse(VOICE.format(voice or EMPTY_VOICE))
         tools = event.tool_configuration.tools if event.tool_configuration else ()
         for tool in tools:
-            if not isinstance(_json(tool.tool_spec.input_schema.text), dict):
+            schema = _json(tool.tool_spec.input_schema.text)
+            if not isinstance(schema, dict) or not _refers_within(schema, schema):
                 _refuse(UNPARSABLE)
         self._prompt_name = event.prompt_name
 
@@ -345,6 +346,25 @@ def _json(text: str) -> JsonValue:
     except ValueError:
         return None
     return value
+
+
+def _refers_within(part: JsonValue, schema: JsonValue) -> bool:
+    """Whether each reference in a part of a JSON schema leads somewhere in the schema."""
+    match part:
+        case list():
+            return all(_refers_within(item, schema) for item in part)
+        case dict():
+            reference = part.get("$ref", "#")
+            if not isinstance(reference, str) or not reference.startswith("#"):
+                return False
+            at = schema
+            for name in reference.split("/")[1:]:
+                if not isinstance(at, dict) or name not in at:
+                    return False
+                at = at[name]
+            return all(_refers_within(value, schema) for value in part.values())
+        case _:
+            return True
 
 
 def _refuse(message: str = INVALID) -> Never:

@@ -22,6 +22,8 @@ stands in the test: `model` has one entry for each time that it is its turn.
     Told("keys.*1234", "Thank you.")          the play fails unless it was told what fits the pattern
     ()                                        it says nothing
 
+A turn that never comes fails the play, unless the caller's last step is `HangsUp` and it is no `Told`.
+
 `caller` has what the caller does: a text is said, and the bot heard out. `Presses`, `Waits`, `Interrupts`,
 `Listens`, `HangsUp` are hers, `LosesLine` and `LosesStream` happen to her, `ChangesStream` waits for what
 happens to every long call.

@@ -46,6 +46,11 @@ class ScriptedModel:
         """Whether what it has asked for are keys that the caller presses."""
         return TelephoneFunction.COLLECT_DIGITS in self._awaited
 
+    @property
+    def left(self) -> Sequence[Acts]:
+        """Its turns that have not come."""
+        return tuple(self._script)
+
     def answer(
         self, stream: int, told: str, result: Mapping[str, JsonValue] | None = None
     ) -> Reply:

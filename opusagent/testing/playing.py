@@ -25,6 +25,7 @@ from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.simulators import caller_script as script
 from opusagent.simulators.caller import SimulatedCaller
 from opusagent.simulators.virtual_time import VirtualTimeLoop, run
+from opusagent.testing.judging import faults
 from opusagent.testing.model import Mind, ScriptedModel
 from opusagent.testing.outcome import Line, Outcome, ToolUse
 from opusagent.testing.service import PlayService
@@ -82,7 +83,8 @@ def play(
 
     Raises:
         AssertionError: If the call did not go as told: the bot did not answer, the model was asked when its
-            script was over, VoiceAI Connect was told what it may not be told, a step was not reached.
+            script was over, or not asked for all of it, VoiceAI Connect was told what it may not be told, a
+            step was not reached.
         ConfigError: If the agent's file, a setting or the name of a tool is wrong.
     """
     name = DEFAULT if isinstance(agent, Agent) else Path(agent).stem
@@ -136,7 +138,7 @@ class _Performance:
     problems: list[str] = field(default_factory=list)
     activities: list[dict[str, JsonValue]] = field(default_factory=list)
     speech: Speech = field(default_factory=Speech)
-    n_done: int = 0
+    n_begun: int = 0
 
     async def run(
         self, settings: Settings, fakes: Mapping[str, Fake], tool_seconds: Mapping[str, float]
@@ -180,7 +182,7 @@ class _Performance:
             first = self.caller_steps[0] if self.caller_steps else None
             yield from self._hear_out("the greeting", first)
         for step, after in pairwise([*self.caller_steps, None]):
-            self.n_done += 1
+            self.n_begun += 1
             if self.problems or step is None or isinstance(step, HangsUp):
                 return
             yield from self._do(Says(step) if isinstance(step, str) else step, after)
@@ -273,12 +275,13 @@ class _Performance:
             state=state,
             seconds=record.ended_at or 0.0,
         )
-        problems = [*self.problems, *self.model.problems]
-        problems += [f"VoiceAI Connect: {violation.what}" for violation in record.violations]
-        if record.failure is not None:
-            problems.append(record.failure)
-        if self.n_done < len(self.caller_steps) and not self.problems:
-            problems.append(f"the call was over before {self.caller_steps[self.n_done]!r}")
+        problems = faults(
+            record,
+            met=[*self.problems, *self.model.problems],
+            steps=self.caller_steps,
+            n_begun=self.n_begun,
+            left=self.model.left,
+        )
         if problems:
             raise AssertionError("; ".join([*problems, f"the call was:\n{outcome.text}"]))
         return outcome

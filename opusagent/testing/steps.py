@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import override
 
 from pydantic import JsonValue
 
@@ -93,7 +94,10 @@ class ChangesStream:
 
 @dataclass(frozen=True, slots=True)
 class HangsUp:
-    """The caller hangs up. Every play ends so, where nobody did before."""
+    """The caller hangs up. Every play ends so, where nobody did before.
+
+    Where it is her last step, she may cut the model short: of its turns only a `Told` has to be reached.
+    """
 
 
 type CallerStep = (
@@ -122,6 +126,14 @@ class Calls:
         self.tool = tool
         self.arguments: JsonValue = named if arguments is None else arguments
 
+    @override
+    def __repr__(self) -> str:
+        if isinstance(self.arguments, dict):
+            given = [f"{name}={value!r}" for name, value in self.arguments.items()]
+        else:
+            given = [repr(self.arguments)]
+        return f"Calls({', '.join([repr(self.tool), *given])})"
+
 
 type Act = str | Calls
 type Acts = Act | Sequence[Act] | Told
@@ -136,10 +148,14 @@ class Told:
 
     Args:
         pattern: A regular expression that is in what the model heard, was typed, or got from a tool, without
-            regard to case; where it is not, the play fails.
+            regard to case; where it is not, or this turn never comes, the play fails.
         acts: What the model says and asks for then.
     """
 
     def __init__(self, pattern: str, *acts: Act) -> None:
         self.pattern = re.compile(pattern, re.IGNORECASE | re.DOTALL)
         self.acts = acts
+
+    @override
+    def __repr__(self) -> str:
+        return f"Told({', '.join(map(repr, (self.pattern.pattern, *self.acts)))})"

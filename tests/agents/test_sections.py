@@ -110,6 +110,8 @@ def test_without_sections_nothing_of_it_happens(tmp_path: Path) -> None:
             "[dtmf.inputs.pin]\ntool = 'check'",
             "dtmf.inputs.pin.tool: there is no tool named check",
         ),
+        ("[dtmf]\nwait_s = 5", "dtmf: wait_s belongs under [dtmf.inputs.NAME]"),
+        ("[dtmf.inputs.pin]\nbarge_in = true", "dtmf.inputs.pin.barge_in: Extra inputs"),
         ("[filler]\naudio = 'none.wav'", "filler.audio: "),
         ("[silence]\nprompt = ''", "silence.prompt: String should have at least"),
         (

@@ -148,9 +148,9 @@ FROM_BOT: Final[list[tuple[messages.FromBot, object]]] = [
     ),
     (messages.PlayStreamStop(stream_id="1"), {"type": "playStream.stop", "streamId": "1"}),
     (
-        messages.Activities(
+        messages.BotActivities(
             activities=(
-                messages.Activity(
+                messages.BotActivity(
                     type="event",
                     name="config",
                     id="a-1",
@@ -286,6 +286,54 @@ def test_a_caller_that_comes_as_a_number_is_its_digits() -> None:
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": 7},
+        {"timestamp": 1_734_544_901_668},
+        {"language": ["de"]},
+        {"text": 5},
+        {"delay": "now"},
+        {"activityParams": []},
+        {"parameters": []},
+        {"parameters": "none"},
+        {"type": None},
+    ],
+)
+def test_a_field_that_nobody_reads_spoils_no_activity(odd: dict[str, object]) -> None:
+    key = {"type": "event", "name": "DTMF", "value": "5"} | odd
+    message = parse(json.dumps({"type": "activities", "activities": [key]}))
+    assert isinstance(message, messages.Activities)
+    (activity,) = message.activities
+    assert isinstance(activity, messages.Activity)
+    assert (activity.type, activity.name, activity.value) == ("event", "DTMF", "5")
+    assert activity.parameters is None
+
+
+def test_an_activity_without_a_type_is_an_event() -> None:
+    message = parse('{"type":"activities","activities":[{"name":"start"}]}')
+    assert message == messages.Activities(activities=(messages.Activity(name="start"),))
+
+
+def test_a_broken_activity_spoils_no_other() -> None:
+    key = {"name": "DTMF", "value": "5"}
+    broken = [7, {"type": 3}, {"name": {"s3cret": 1}}]
+    message = parse(json.dumps({"type": "activities", "activities": [*broken, key]}))
+    assert message == messages.Activities(
+        activities=(
+            messages.BrokenActivity("activities: model_type"),
+            messages.BrokenActivity("activities.type: string_type"),
+            messages.BrokenActivity("activities.name: string_type"),
+            messages.Activity(name="DTMF", value="5"),
+        )
+    )
+
+
+def test_a_broken_activity_of_the_bot_is_refused_with_its_message() -> None:
+    with pytest.raises(RemoteProtocolError, match="timestamp: string_type"):
+        parse_bot('{"type":"activities","activities":[{"type":"event","timestamp":5}]}')
+
+
+@pytest.mark.parametrize(
     ("text", "got"),
     [
         pytest.param("", "json_invalid", id="nothing"),
@@ -309,7 +357,7 @@ def test_a_caller_that_comes_as_a_number_is_its_digits() -> None:
             '{"type":"session.resume","conversationId":""}', "too_short", id="an empty id"
         ),
         pytest.param('{"type":"activities","activities":[]}', "too_short", id="no activity"),
-        pytest.param('{"type":"activities","activities":[7]}', "model_type", id="activity of 7"),
+        pytest.param('{"type":"activities","activities":7}', "tuple_type", id="activities of 7"),
         pytest.param(
             '{"type":"userStream.chunk","audio":"AAAA"}',
             "userStream.chunk.audioChunk: missing",

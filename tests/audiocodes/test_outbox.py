@@ -92,6 +92,16 @@ def filled(*steps: list[Order], taken: int = 0) -> Outbox:
     return outbox
 
 
+def test_an_answer_that_has_been_said_and_not_been_read_is_taken_back_as_well() -> None:
+    def cut(wire: AudioCodesProtocol) -> None:
+        wire.speech_started()
+        wire.stop_play()  # nothing is open any more: says nothing
+        wire.abort_prompts()
+
+    outbox = filled([begin], [more], [stop], [cut], taken=2)
+    assert names(outbox) == ["playStream.stop", "userStream.speech.started", "abortPrompts"]
+
+
 @given(st.lists(st.sampled_from([begin, hear, hang_up]), max_size=4, unique=True))
 def test_what_one_step_says_leaves_in_its_order(orders: list[Order]) -> None:
     (texts,) = said(orders)

@@ -15,6 +15,7 @@ from opusagent.audiocodes import peer_events as said
 from opusagent.audiocodes.codec import ChunkWriter, parse_bot
 from opusagent.audiocodes.events import (
     ActivityReceived,
+    BrokenActivity,
     CallerAudio,
     CallerEvent,
     CallerHungUp,
@@ -275,11 +276,22 @@ def test_several_activities_in_one_message_keep_their_order(call: Wire) -> None:
     assert events == [DtmfPressed("1"), CallStarted({}, "anonymous", ""), DtmfPressed("2")]
 
 
-def test_a_message_with_one_broken_activity_is_dropped_whole(call: Wire) -> None:
-    start: JsonValue = {"type": "event", "name": "start"}
-    with pytest.raises(RemoteProtocolError, match="DTMF"):
-        to(call.bot, "activities", activities=[start, {"type": "event", "name": "DTMF"}])
-    assert to(call.bot, "activities", activities=[start]) == [CallStarted({}, "anonymous", "")]
+def test_of_a_message_with_one_broken_activity_the_others_count(call: Wire) -> None:
+    assert to(
+        call.bot,
+        "activities",
+        activities=[
+            {"type": "event", "name": "start"},
+            {"type": "event", "name": "DTMF"},
+            {"type": "event", "name": 7},
+            {"type": "event", "name": "DTMF", "value": "5"},
+        ],
+    ) == [
+        CallStarted({}, "anonymous", ""),
+        BrokenActivity("DTMF without digits"),
+        BrokenActivity("activities.name: string_type"),
+        DtmfPressed("5"),
+    ]
 
 
 # The caller's audio

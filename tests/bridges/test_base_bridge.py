@@ -58,7 +58,7 @@ def test_a_whole_call_from_greeting_to_hang_up() -> None:
         services = Services()
         line = new_line(services, plan=GREETING)
         outcome = await carried(line, services, a_chat)
-        assert outcome == CallOutcome(EndedBy.CALLER, "client-disconnected Client Side")
+        assert outcome == CallOutcome(EndedBy.CALLER, "client-disconnected", "Client Side")
         (peer,) = services.peers
         peer.record.assert_valid_session()
         assert [typed.value for typed in peer.record.typed] == ["Greet the caller."]
@@ -505,6 +505,27 @@ def talked_at(plan: CallPlan = GREETING) -> tuple[Services, Line, _MoodyCaller]:
     line = new_line(services, plan=plan, caller=caller)
     line.phone = phone_end
     return services, line, caller
+
+
+def test_the_socket_of_a_caller_who_is_given_up_is_closed_so_that_the_phone_comes_back() -> None:
+    """She may read again before a send is overdue, and would sit on a socket on which nobody speaks."""
+
+    async def main() -> None:
+        services, line, moody = talked_at(replace(GREETING, resume_grace_s=60.0))
+
+        async def caller(line: Line) -> None:
+            await line.dial()
+            moody.reads.clear()
+            await line.quiet(7.0)
+            moody.reads.set()
+            await line.quiet(0.1)
+            with pytest.raises(TransportError):
+                await line.phone.send("{}")
+            assert not line.bridge.is_over
+
+        await carried(line, services, caller)
+
+    run(main())
 
 
 def test_a_caller_who_leaves_five_seconds_of_speech_unread_is_given_up() -> None:

@@ -149,6 +149,18 @@ def test_a_switch_is_counted_with_its_figures() -> None:
     assert told.number("stream_open_seconds_sum") == pytest.approx(0.215)
 
 
+@pytest.mark.parametrize("log_private", [False, True])
+def test_what_a_call_is_ended_with_in_words_is_private(*, log_private: bool) -> None:
+    told = Told(Settings(log_private=log_private))
+    told.reporter.ended(CallOutcome(EndedBy.BOT, "bot-disconnected", words="Ann has paid"), 8.0)
+    told.reporter.ended(CallOutcome(EndedBy.CALLER, "client-disconnected"), 8.0)
+    first, second = told.lines
+    assert first["reason"] == "bot-disconnected"
+    assert first.get("pii.reason") == ("Ann has paid" if log_private else None)
+    assert ("Ann" in str(first)) is log_private
+    assert "pii.reason" not in second
+
+
 def test_the_share_of_calls_in_transition_can_be_computed() -> None:
     told = Told()
     told("stream opened", OPENED)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from opusagent.call.answer import Answer
 
 
@@ -40,6 +42,31 @@ def test_until_the_model_has_noticed_its_next_blocks_are_not_heard_either() -> N
     assert not answer.sounds("b", 0.2)
     answer.ends()
     assert answer.begins("c", 0.3)
+
+
+@pytest.mark.parametrize("cut_first", [True, False])
+def test_what_begins_after_the_model_has_waited_for_something_is_not_what_was_cut(
+    *, cut_first: bool
+) -> None:
+    answer = Answer()
+    answer.begins("a", 0.0)
+    answer.block_ends()
+    if cut_first:
+        answer.cut(0.1, noticed=False)
+        answer.rests()
+    else:
+        answer.rests()
+        answer.cut(0.1, noticed=False)
+    assert answer.begins("b", 0.2)
+    assert not answer.sounds("a", 0.2)
+
+
+def test_a_model_that_asks_in_the_middle_of_a_block_does_not_wait() -> None:
+    answer = Answer()
+    answer.begins("a", 0.0)
+    answer.rests()
+    answer.cut(0.1, noticed=False)
+    assert not answer.begins("b", 0.2)
 
 
 def test_a_cut_after_the_answer_was_generated_mutes_nothing() -> None:

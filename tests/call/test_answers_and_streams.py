@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from opusagent.call.events import CloseReason, StreamId, StreamOpened
+from opusagent.call.succession import FILTERED
 from opusagent.models.session_state import Role
 from opusagent.sonic.reader import Stage, StopReason
 from tests.call.driver import PLAN, CallDriver, bot_pcm
@@ -16,6 +17,7 @@ ASKED = (
     '[the line broke in the middle of your sentence "{}"; say it once more and finish your answer]'
 )
 MORE = StopReason.PARTIAL_TURN
+BLOCKED = ("validationException", "This request has been blocked by our content filters.")
 
 
 @pytest.fixture
@@ -26,6 +28,28 @@ def call() -> CallDriver:
 
 
 # What an answer answers
+
+
+@pytest.mark.parametrize("key_first", [True, False])
+def test_a_key_after_one_moment_silences_neither_the_answer_to_it_nor_that_of_the_tool(
+    call: CallDriver, *, key_first: bool
+) -> None:
+    """A sentence before a tool does not end the answer on the wire; after the tool comes another."""
+    call.says("One moment.", 1, 1.0, end=MORE)
+    call.live.ask("t-1", "lookup", {})
+    call.deliver()
+    call.quiet(0.3)
+    call.phone.dtmf("1")
+    call.flush()
+    if key_first:
+        call.quiet(1.7)  # the key was typed after a second
+    else:
+        call.quiet(0.2)
+        call.tool_done(call.tools[0], {"status": "sent"})
+        call.quiet(0.6)
+    call.says("Like this.", 2, 1.0)
+    call.quiet(2.0)
+    assert call.plays()[-1] == {2: 1.0}
 
 
 def test_what_is_said_during_an_answer_is_not_answered_by_its_next_sentence(
@@ -145,9 +169,28 @@ def test_nothing_is_finished_while_the_caller_has_the_word(call: CallDriver) -> 
 
 def test_nothing_is_finished_that_a_content_filter_has_stopped(call: CallDriver) -> None:
     call.says("A story.", 1, 0.5, end=None)
-    call.breaks("validationException", "This request has been blocked by our content filters.")
+    call.breaks(*BLOCKED)
     call.advance(0.2)
+    assert call.live.typed == [FILTERED]
+
+
+def test_a_caller_whose_words_a_content_filter_has_stopped_is_told_so(call: CallDriver) -> None:
+    call.talk(1.5)
+    call.quiet(1.0)
+    call.hears("Something that the filter does not like.")
+    call.breaks(*BLOCKED)
+    call.quiet(0.5)
+    assert call.live.typed == [FILTERED]
+    assert "does not like" not in str(call.live.told)
+
+
+def test_a_caller_who_goes_on_speaking_is_not(call: CallDriver) -> None:
+    call.talk(1.0)
+    call.breaks(*BLOCKED)
+    said = call.talk(1.0)
+    call.quiet(0.5)
     assert call.live.typed == []
+    assert set(said) <= set(call.live.frames)
 
 
 def test_an_old_stream_that_breaks_in_its_last_answer_leaves_the_rest_to_the_new_one() -> None:

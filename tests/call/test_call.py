@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -405,6 +406,19 @@ def test_a_broken_or_unknown_message_is_reported_and_changes_nothing(
     frames = talking.talk(0.2)
     assert talking.live.frames == frames
     assert talking.report("broken message") or talking.report("unknown message")
+
+
+def test_a_key_beside_a_broken_activity_is_told_to_the_model(talking: CallDriver) -> None:
+    key = {"type": "event", "name": "DTMF", "value": "5", "timestamp": 1_734_544_901_668}
+    broken = {"type": "event", "name": "DTMF", "value": "five"}
+    talking.handle(
+        FromCaller(json.dumps({"type": "activities", "activities": [broken, key], "id": 1}))
+    )
+    talking.quiet(1.5)
+    assert len(talking.live.typed) == 1
+    assert talking.report("broken message") == [
+        {"wire": "audiocodes", "got": "DTMF without digits"}
+    ]
 
 
 def test_a_broken_event_of_the_model_is_reported_and_changes_nothing(talking: CallDriver) -> None:

@@ -96,6 +96,39 @@ def test_a_greeting_that_was_swallowed_is_typed_once_more_and_not_again(
     assert len(greeting.live.typed) == 2
 
 
+@pytest.mark.parametrize("announced", ["text", "sound"])
+def test_a_greeting_that_is_announced_has_as_long_again_to_be_heard(
+    greeting: CallDriver, announced: str
+) -> None:
+    greeting.quiet(3.9)
+    if announced == "text":
+        greeting.plans("Welcome!")
+    else:
+        greeting.speaks(1, 0.0, end=None)
+    greeting.quiet(3.9)
+    assert len(greeting.live.typed) == 1
+    greeting.quiet(0.3)
+    assert len(greeting.live.typed) == 2, "it came to nothing"
+
+
+def test_a_greeting_is_not_typed_once_more_into_what_the_caller_says(greeting: CallDriver) -> None:
+    greeting.quiet(3.5)
+    greeting.talk(3.4)
+    assert len(greeting.live.typed) == 1
+    greeting.quiet(1.0)
+    assert len(greeting.live.typed) == 2
+
+
+def test_what_a_caller_says_is_not_parted_by_the_silence_that_goes_before_a_text() -> None:
+    call = CallDriver(plan=GREETING_PLAN)
+    call.initiate()
+    call.advance(0.1)
+    call.start()
+    call.talk(9.0)  # the line is never quiet: it is greeted all the same
+    assert call.live.typed
+    assert bytes(3200) not in bytes(call.live.audio).lstrip(b"\0")
+
+
 def test_a_greeting_that_began_is_not_asked_for_again(greeting: CallDriver) -> None:
     greeting.quiet(1.0)
     greeting.says("Welcome!", 1, 1.0)
@@ -994,3 +1027,19 @@ def test_without_a_recording_no_sound_is_noted(talking: CallDriver) -> None:
     talking.talk(0.2)
     talking.says("Hello.", 1, 0.5)
     assert not any(isinstance(effect, Record) for _, effect in talking.ran)
+
+
+def test_what_was_typed_to_a_new_stream_may_be_said_again_by_the_caller() -> None:
+    call = CallDriver()
+    call.answer()
+    call.talk(0.5)
+    call.hears("Yes.")
+    call.breaks()
+    call.quiet(0.3)
+    assert call.live.typed == ["Yes."]
+    call.says("A long story.", 2, 8.0)
+    call.quiet(1.0)
+    speak_over(call)
+    call.hears("Yes.")
+    assert [text for kind, text in call.said if kind == "input"] == ["Yes.", "Yes."]
+    assert call.report("barge-in")

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 
 from opusagent.audiocodes.peer_events import PlayChunk
 from opusagent.call.events import (
+    BegunAnew,
     CallerLost,
     Drain,
     FromCaller,
@@ -372,8 +373,8 @@ class AnyCall(RuleBasedStateMachine):
         self.driver.phone.end()
         self.driver.flush()
 
-    @rule(event=st.sampled_from([CallerLost(), Drain()]))
-    def the_socket_goes(self, event: CallerLost | Drain) -> None:
+    @rule(event=st.sampled_from([CallerLost(), BegunAnew(), Drain()]))
+    def the_socket_goes(self, event: CallerLost | BegunAnew | Drain) -> None:
         self.driver.handle(event)
 
     # The laws. More of them stand in the driver: no effect after the end or for a closed stream,

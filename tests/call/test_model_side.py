@@ -419,7 +419,7 @@ def test_a_content_filter_takes_the_last_exchange_with_it(talking: CallDriver) -
     talking.breaks(*FILTERED)
     talking.advance(0.3)
     assert talking.live.told == [("USER", "My name is Ann."), ("ASSISTANT", "Hello Ann.")]
-    assert talking.live.typed == []
+    assert "unspeakable" not in str(talking.live.typed)
     assert talking.live.frames == []
 
 

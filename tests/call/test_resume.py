@@ -16,7 +16,9 @@ from opusagent.audiocodes.peer_events import (
 )
 from opusagent.call.call import Phase
 from opusagent.call.events import (
+    BegunAnew,
     CallerAttached,
+    CallOutcome,
     CloseReason,
     Drain,
     EndedBy,
@@ -424,6 +426,24 @@ def test_after_the_grace_the_streams_are_closed_and_the_call_can_go_on_elsewhere
     other.come_back()
     other.advance(0.2)
     assert other.live.told[0] == ("USER", "My name is Ann.")
+
+
+def test_who_begins_anew_does_not_come_back_to_the_call_that_lost_her(call: CallDriver) -> None:
+    call.says("Hello Ann.", 1, 1.0)
+    call.lose_socket()
+    call.advance(5.0)
+    call.handle(BegunAnew())
+    assert call.outcome == CallOutcome(EndedBy.SOCKET, "the caller began anew")
+    assert call.live.closed is CloseReason.CALL_ENDED
+    assert call.saves[-1].status is SessionStatus.PAUSED
+    call.assert_lawful_end()
+
+
+def test_a_call_that_has_its_caller_goes_on_though_it_is_begun_anew(call: CallDriver) -> None:
+    call.handle(BegunAnew())
+    frames = call.talk(0.5)
+    assert call.live.frames == frames
+    assert call.call.phase is Phase.TALKING
 
 
 def test_without_a_grace_a_lost_websocket_ends_the_call_and_leaves_it_to_be_resumed() -> None:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from opusagent.audiocodes.peer_events import Activity, PlayStopped
 from opusagent.call.call import Phase
-from opusagent.call.events import Drain, EndedBy, KeepState, StateChanged, ToCaller
+from opusagent.call.events import CallOutcome, Drain, EndedBy, KeepState, StateChanged, ToCaller
 from opusagent.call.tool_calls import UNKNOWN_OUTCOME
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionStatus, ToolStatus
@@ -84,6 +84,10 @@ def test_the_model_is_told_of_the_functions_after_the_other_tools(call: CallDriv
     assert "people who know about orders" in schema["properties"]["target"]["description"]
     assert "tel:" not in json.dumps(schema)
     assert schema["required"] == ["target"]
+    for spec in told.values():
+        assert "$ref" not in spec.input_schema.text, (
+            "a part of a schema stands for nothing elsewhere"
+        )
 
 
 def test_a_function_that_the_agent_was_not_given_does_not_exist() -> None:
@@ -289,6 +293,16 @@ def test_why_the_model_hangs_up_is_not_told_to_the_log(call: CallDriver) -> None
     assert call.hung_up == "Ann has paid"
     assert call.outcome is not None
     assert call.outcome.reason == "session.end did not come"
+
+
+def test_nor_is_it_told_where_audiocodes_gives_it_back(call: CallDriver) -> None:
+    call.says("Goodbye!", 1, 1.0, StopReason.PARTIAL_TURN)
+    ask(call, "hang_up", {"reason": "Ann has paid"})
+    call.advance(4.0)
+    call.phone.end("bot-disconnected", call.hung_up or "")
+    call.flush()
+    assert call.outcome == CallOutcome(EndedBy.BOT, "bot-disconnected", words="Ann has paid")
+    assert call.saves[-1].metadata["end_reason"] == "bot-disconnected"
 
 
 def test_a_goodbye_that_was_just_said_is_not_asked_for_again(call: CallDriver) -> None:

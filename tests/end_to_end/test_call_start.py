@@ -36,6 +36,26 @@ async def numbers_reach_the_second_stream(line: Line) -> CallRecord:
     return record
 
 
+def test_a_caller_who_was_lost_before_she_was_answered_may_ask_again() -> None:
+    async def main(line: Line) -> None:
+        formats = ["raw/lpcm16", "raw/lpcm16_24"]
+        ask = {"type": "session.initiate", "conversationId": "c", "supportedMediaFormats": formats}
+        socket = await connect(line.url)
+        await socket.send(json.dumps(ask))
+        assert await eventually(lambda: line.server.stats()["calls_active"] == 1)
+        await socket.close()
+        assert await eventually(lambda: line.logged("caller lost") != [])
+        again = await connect(line.url)
+        await again.send(json.dumps(ask))
+        assert json.loads(await again.recv() or "")["type"] == "session.accepted"
+        assert line.logged("call accepted") != []
+        await again.send('{"type":"session.end","conversationId":"c"}')
+        while await again.recv() is not None:
+            pass
+
+    run(main, "slow-head:seconds=0.8", resume_grace_seconds=30)
+
+
 @pytest.mark.parametrize(
     "fault",
     [

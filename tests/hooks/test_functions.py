@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import pytest
 import structlog
@@ -18,6 +18,7 @@ from opusagent.hooks.lanes import Outcome
 from opusagent.observability import configure_logging
 from opusagent.tools.workshop import Workshop
 from tests.hooks.rig import turn
+from tests.virtual_time import run
 
 
 def deliver(function: Callable[[Event], Any]) -> tuple[Outcome, str]:
@@ -62,6 +63,34 @@ def test_one_that_fails_is_logged_without_what_was_said() -> None:
     assert "RuntimeError" in log
     assert "test_functions.py" in log
     assert "471147114711" not in log
+
+
+class Here(Workshop):
+    """Threads as they are; async functions on the loop that waits, whose time may be virtual."""
+
+    @override
+    async def coroutine[T](self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return await work()
+
+
+def test_one_that_does_not_end_is_waited_for_ten_seconds_and_no_longer() -> None:
+    let_go = threading.Event()
+
+    async def hangs(event: Event) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for function in (hangs, lambda _: let_go.wait()):
+            began = loop.time()
+            sink = FunctionSink("mine:on_event", function, Here())
+            assert await sink.deliver(turn(1), asyncio.Event()) == "failed"
+            assert loop.time() - began == pytest.approx(10.0)
+
+    try:
+        run(main())
+    finally:
+        let_go.set()
 
 
 def test_a_function_is_found_in_a_module_or_beside_nothing_in_a_file(tmp_path: Path) -> None:

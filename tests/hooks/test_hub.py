@@ -16,7 +16,6 @@ from opusagent.hooks.events import Event
 from opusagent.hooks.hub import Hooks, described, open_hooks
 from opusagent.hooks.lanes import Outcome
 from opusagent.observability import Metrics, configure_logging
-from opusagent.tools.workshop import Workshop
 from tests.hooks.rig import Receiver
 from tests.hooks.test_story import said, state
 from tests.virtual_time import run
@@ -27,7 +26,7 @@ SECRET = {"webhook_secret": "sixteen letters!"}
 def test_every_receiver_gets_every_event() -> None:
     async def main() -> None:
         receivers = [Receiver(), Receiver()]
-        hooks = Hooks(receivers, Metrics(), max_waiting=10, workshop=Workshop())
+        hooks = Hooks(receivers, Metrics(), max_waiting=10)
         await hooks.start()
         hooks.stored(None, state(conversation_history=[said("bot", 1), said("bot", 2)]), "acme")
         assert hooks.waiting == 4
@@ -42,7 +41,7 @@ def test_the_end_of_the_process_waits_for_all_receivers_together_not_in_turn() -
     async def main() -> None:
         receivers = [Receiver(lambda _: 60.0) for _ in range(5)]
         metrics = Metrics()
-        hooks = Hooks(receivers, metrics, max_waiting=10, workshop=Workshop())
+        hooks = Hooks(receivers, metrics, max_waiting=10)
         await hooks.start()
         hooks.stored(None, state(), "")
         loop = asyncio.get_running_loop()
@@ -65,7 +64,7 @@ def test_all_receivers_learn_together_that_the_process_ends() -> None:
 
     async def main() -> None:
         receivers = [Waits(lambda _: 0.6), Waits(lambda _: 0.6)]
-        hooks = Hooks(receivers, Metrics(), max_waiting=10, workshop=Workshop())
+        hooks = Hooks(receivers, Metrics(), max_waiting=10)
         await hooks.start()
         hooks.stored(None, state(), "")
         await hooks.stop(1.0)
@@ -79,7 +78,7 @@ def test_a_bug_of_ours_is_no_trouble_for_whoever_saves() -> None:
     configure_logging(Settings(log_format="json"), log)
 
     async def main() -> None:
-        hooks = Hooks([Receiver()], Metrics(), max_waiting=10, workshop=Workshop())
+        hooks = Hooks([Receiver()], Metrics(), max_waiting=10)
         await hooks.start()
         undated = said("bot", 1, "471147114711").model_copy(update={"at": "now"})
         broken = state(conversation_history=[undated, said("bot", 2)])

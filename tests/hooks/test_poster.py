@@ -47,6 +47,16 @@ def test_the_status_of_the_answer_is_what_comes_of_it(status: int) -> None:
     assert asyncio.run(post(f"{status} x")) == (status, 1)
 
 
+def test_a_receiver_on_this_machine_is_reached_without_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert asyncio.run(post("204 x")) == (204, 1)
+
+
 def test_what_is_signed_for_one_address_is_not_sent_to_another() -> None:
     assert asyncio.run(post("307 x\r\nLocation: /elsewhere")) == (307, 1)
     assert asyncio.run(post("302 x\r\nLocation: /elsewhere")) == (302, 1)

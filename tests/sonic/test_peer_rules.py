@@ -292,6 +292,24 @@ def test_an_input_schema_is_a_string_that_holds_a_json_object(schema: Any) -> No
     assert refused(SESSION, ("promptStart", PROMPT[1] | tools)) == UNPARSABLE
 
 
+@pytest.mark.parametrize(
+    ("reference", "failure"),
+    [
+        ("#", None),
+        ("#/$defs/Size", None),
+        ("#/$defs/Colour", UNPARSABLE),
+        ("#/$defs/Size/a/b", UNPARSABLE),
+        ("size.json", UNPARSABLE),
+    ],
+)
+def test_what_a_schema_refers_to_stands_in_it(reference: str, failure: str | None) -> None:
+    sizes = {"type": "array", "items": [{"$ref": reference}]}
+    schema = {"type": "object", "properties": {"sizes": sizes}, "$defs": {"Size": {"a": 1}}}
+    spec = {"name": "t", "description": "d", "inputSchema": {"json": json.dumps(schema)}}
+    tools = {"toolConfiguration": {"tools": [{"toolSpec": spec}]}}
+    assert refused(SESSION, ("promptStart", PROMPT[1] | tools)) == failure
+
+
 @pytest.mark.parametrize("content", ["***", "AAA", "AA AA"])
 def test_audio_that_is_no_base64_is_refused(content: str) -> None:
     assert refused(*SETUP, audio(), heard(content=content)) == UNPARSABLE

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from opusagent.errors import ConfigError
-from opusagent.models.agent import Agent, Greeting
+from opusagent.models.agent import Agent, Greeting, McpServer
+from opusagent.models.telephone import TelephoneFunction, TelephoneTools
 from opusagent.testing import (
     Calls,
     ChangesStream,
+    HangsUp,
     Interrupts,
     Listens,
     LosesLine,
@@ -22,14 +24,17 @@ from opusagent.testing import (
     Waits,
     play,
 )
+from opusagent.testing.steps import Acts, CallerStep
 
 MODULE = '''
 import asyncio
+import threading
 import time
 
 from opusagent.tools import ToolContext, ToolError, ToolRegistry
 
 registry = ToolRegistry()
+TOGETHER = threading.Barrier(2)
 
 
 @registry.tool(repeatable=True)
@@ -52,6 +57,16 @@ def works_a_little() -> dict[str, str]:
     """Take a moment of real time."""
     time.sleep(0.05)  # what a play must not count, so nothing but real time will do
     return {"done": "yes"}
+
+
+@registry.tool()
+def meets() -> dict[str, bool]:
+    """Wait for another one."""
+    try:
+        TOGETHER.wait(0.2)
+    except threading.BrokenBarrierError:
+        return {"alone": True}
+    return {"alone": False}
 '''
 
 SILENT = Agent(system_prompt="You answer the telephone.")
@@ -185,6 +200,29 @@ def test_a_fake_for_no_tool_is_an_error(shop: Path) -> None:
         play(shop, fakes={"buy": {}})
 
 
+def test_tools_of_an_mcp_server_are_there_as_fakes_and_only_so() -> None:
+    server = McpServer(type="mcp", name="crm", url="https://crm.example/mcp")
+    agent = SILENT.model_copy(update={"tools": (server,)})
+    outcome = play(
+        agent,
+        caller=["Who am I?"],
+        model=[Calls("find_customer", number="12"), "You are {name}."],
+        fakes={"find_customer": lambda number: {"name": f"customer {number}"}},
+    )
+    assert outcome.said_by_bot == ["You are customer 12."]
+    (use,) = outcome.tool_calls
+    assert (use.name, use.failed) == ("find_customer", False)
+    with pytest.raises(ConfigError, match="find_customer: the agent has no tool"):
+        play(agent, tool_seconds={"find_customer": 1})
+
+
+def test_plain_functions_run_one_after_the_other_so_that_every_run_is_the_same(shop: Path) -> None:
+    outcome = play(
+        shop, caller=["Meet."], model=["Hello.", (Calls("meets"), Calls("meets")), "Nobody came."]
+    )
+    assert [use.result for use in outcome.tool_calls] == [{"alone": True}] * 2
+
+
 def test_keys_reach_the_model_as_text() -> None:
     outcome = play(
         SILENT, caller=[Presses("4711")], model=[Told("keys.*4 7 1 1", "You pressed four keys.")]
@@ -285,6 +323,43 @@ def test_a_play_fails_where_a_result_has_no_such_field(shop: Path) -> None:
 def test_a_play_fails_where_the_bot_does_not_answer() -> None:
     with pytest.raises(AssertionError, match=r"no answer to 'Hello\.'"):
         play(SILENT, caller=["Hello."], model=[()], settings={"deaf_after_seconds": 0})
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (["Bye."], r"not asked for its last turn: 'Bye\.'"),
+        (
+            [Told("4711", Calls("find_order", number="12")), ("So.", Calls("hang_up", [1]))],
+            (
+                r"last 2 turns: Told\('4711', Calls\('find_order', number='12'\)\), "
+                r"\('So\.', Calls\('hang_up', \[1\]\)\)"
+            ),
+        ),
+    ],
+)
+def test_a_play_fails_where_the_model_is_not_asked_for_all_that_it_was_to_do(
+    left: list[Acts], words: str
+) -> None:
+    with pytest.raises(AssertionError, match=words):
+        play(SILENT, caller=["Hello."], model=["Hi.", *left])
+
+
+def test_a_caller_who_hangs_up_may_cut_the_model_short_but_for_what_it_must_be_told() -> None:
+    hangs_up: list[CallerStep] = [Says("Hello.", answered=False), HangsUp()]
+    assert play(SILENT, caller=hangs_up, model=["Hi.", "Are you there?"]).said_by_bot == []
+    with pytest.raises(AssertionError, match=r"last 2 turns: 'Hi\.', Told\('hello', 'Yes\.'\)"):
+        play(SILENT, caller=hangs_up, model=["Hi.", Told("hello", "Yes.")])
+
+
+def test_a_play_fails_where_the_call_is_over_before_the_caller_has_done_all() -> None:
+    hangs_up = TelephoneTools(type="telephone", functions=(TelephoneFunction.HANG_UP,))
+    with pytest.raises(AssertionError, match=r"the call was over before Presses\(keys='1'"):
+        play(
+            SILENT.model_copy(update={"tools": (hangs_up,)}),
+            caller=["Bye.", Presses("1")],
+            model=[("Goodbye.", Calls("hang_up", reason="done"))],
+        )
 
 
 def test_the_greeting_is_heard_before_the_caller_speaks() -> None:
