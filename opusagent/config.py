@@ -35,6 +35,7 @@ from opusagent.errors import ConfigError
 from opusagent.setting_types import (
     LOOPBACK,
     Functions,
+    Mounted,
     SigningSecret,
     Token,
     Tokens,
@@ -154,11 +155,11 @@ class Settings(BaseSettings):
     )
 
     # Sessions
-    redis_url: SecretStr | None = Field(
+    redis_url: Mounted | None = Field(
         None,
         description="redis://, rediss://, redis+sentinel:// or redis+cluster:// store of sessions",
     )
-    redis_password: SecretStr | None = Field(None, description="its password, if not in the URL")
+    redis_password: Mounted | None = Field(None, description="its password, if not in the URL")
     redis_db: int = Field(0, ge=0, description="its database, if not in the URL")
     session_store_dir: Path | None = Field(
         None, description="folder of sessions, where there is no redis_url"

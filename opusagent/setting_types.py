@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 __all__ = [
     "LOOPBACK",
     "Functions",
+    "Mounted",
     "SigningSecret",
     "Token",
     "Tokens",
@@ -71,6 +72,14 @@ type Token = Annotated[SecretStr, AfterValidator(_bearer)]
 often ends with a newline, and no header does."""
 
 
+def _unwrapped(secret: SecretStr) -> SecretStr:
+    return SecretStr(secret.get_secret_value().rstrip("\r\n"))
+
+
+type Mounted = Annotated[SecretStr, AfterValidator(_unwrapped)]
+"""A secret without the newline at its end, which one that is mounted as a file often has."""
+
+
 def _pairs(value: object) -> object:
     """`name=token,name2=token2` as a dict; a name ends at the first `=`. Never says a token."""
     if not isinstance(value, str):
@@ -123,7 +132,7 @@ def _receiver(url: SecretStr) -> SecretStr:
     return url
 
 
-type WebhookUrl = Annotated[SecretStr, AfterValidator(_receiver)]
+type WebhookUrl = Annotated[Mounted, AfterValidator(_receiver)]
 """Secret, because many have a token in their path."""
 
 
@@ -149,4 +158,4 @@ def _signing(secret: SecretStr) -> SecretStr:
     return secret
 
 
-type SigningSecret = Annotated[SecretStr, AfterValidator(_signing)]
+type SigningSecret = Annotated[Mounted, AfterValidator(_signing)]

@@ -232,6 +232,20 @@ def test_the_newline_of_a_mounted_secret_is_no_part_of_a_token(
     assert settings.admin_token.get_secret_value() == "hunter3"
 
 
+def test_nor_is_it_of_other_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "redis_url": "redis://127.0.0.1:6379/0",
+        "redis_password": "two words ",
+        "webhook_url": "https://example.com/hook",
+        "webhook_secret": "sixteen characters",
+    }
+    for name, secret in secrets.items():
+        monkeypatch.setenv(name.upper(), f"{secret}\r\n")
+    settings = load()
+    found = {name: getattr(settings, name).get_secret_value() for name in secrets}
+    assert found == secrets
+
+
 @pytest.mark.parametrize("token", ["schlüssel", "pass\u200bword", "two\nlines", "nul\0"])
 @pytest.mark.parametrize("name", ["bridge_token", "admin_token", "bridge_tokens"])
 def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(

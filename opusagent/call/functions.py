@@ -237,10 +237,10 @@ def _plain(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
 def _inlined(schema: JsonValue, defined: Mapping[str, JsonValue]) -> JsonValue:
     """With each reference replaced by what it stands for; none of ours refers to itself."""
     match schema:
-        case {"$ref": str(name), **others}:
+        case dict() if isinstance(name := schema.get("$ref"), str):
             found = _inlined(defined[name.removeprefix("#/$defs/")], defined)
             assert isinstance(found, dict)
-            return found | others
+            return found | {key: value for key, value in schema.items() if key != "$ref"}
         case dict():
             return {key: _inlined(value, defined) for key, value in schema.items()}
         case _:
