@@ -43,6 +43,10 @@ class Comfort:
         self._playing = True
         self._next_at = now + self._phone.remaining_s(now) + GAP_S
 
+    def not_wanted(self) -> None:
+        """Nobody waits any more: what sounds goes on to its end, and nothing comes after it."""
+        self._next_at = None
+
     def say(self, sound: bytes, now: float) -> None:
         """Play a recording once; it falls silent like the other sound."""
         self._phone.play(sound, COMFORT, now)

@@ -225,6 +225,8 @@ class Conversation:
         self.actions.handle_timer(now)
         if self.model.waiting.wants_comfort and self._started:
             self._comfort.wanted(now)
+        else:
+            self._comfort.not_wanted()
 
     # The caller
 

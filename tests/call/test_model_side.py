@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from opusagent.audiocodes.peer_events import PlayStarted, PlayStopped, Refused
-from opusagent.call.events import CloseReason, EndedBy, StreamId, StreamLost, StreamOpened
+from opusagent.call.events import (
+    CloseReason,
+    EndedBy,
+    HangUp,
+    StreamId,
+    StreamLost,
+    StreamOpened,
+)
 from opusagent.models.agent import Greeting
 from opusagent.models.session_state import Role
 from opusagent.sonic.failures import classify
@@ -120,6 +127,17 @@ def test_the_tone_is_not_played_over_the_caller(waiting: CallDriver) -> None:
     assert not list(waiting.times(PlayStarted))
     waiting.quiet(1.0)
     assert list(waiting.times(PlayStarted))
+
+
+def test_a_call_that_ends_in_the_middle_of_the_tone_waits_for_nothing(waiting: CallDriver) -> None:
+    """A timer that stays due would keep the processor busy until the phone has left."""
+    waiting.advance(1.0)
+    waiting.start()
+    waiting.advance(1.5)
+    assert waiting.play_is_open
+    waiting.handle(HangUp("done"))
+    waiting.advance(3.0)  # fails where a timer does not move on
+    assert len(list(waiting.times(PlayStarted))) == 1
 
 
 def test_the_tone_stops_when_a_stream_is_there(waiting: CallDriver) -> None:
