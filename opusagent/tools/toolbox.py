@@ -230,20 +230,20 @@ class Toolbox:
 
 def check_tools(
     declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ
-) -> frozenset[str] | None:
+) -> dict[str, ToolSpec]:
     """See that what an agent's file declares can work, as far as that shows without connecting to anything.
 
     Files of Python tools that have changed are loaded anew.
 
     Returns:
-        The names of the tools that a call would run; None where servers have others.
+        The tools that a call would run, by name; those of servers are not known yet.
 
     Raises:
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
     built = _Building(environ, None, again=True).build(declared)
-    return None if built.servers else frozenset(built.tools)
+    return {name: tool.spec for name, tool in built.tools.items()}
 
 
 class _Building:
