@@ -83,7 +83,7 @@ class HttpTool(_Strict):
     """A tool that is one HTTP request.
 
     `{argument}` stands for an argument in `url`, `query` and `body`, `${NAME}` for a variable of the
-    environment in `url` and `headers`. A text of a query or body that is nothing but `{argument}` keeps the
+    environment there and in `headers`. A text of a query or body that is nothing but `{argument}` keeps the
     argument's type, and is left out where the argument is. Arguments that stand nowhere go into the
     body where the method has one, else into the query.
     """

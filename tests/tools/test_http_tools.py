@@ -198,6 +198,25 @@ def test_secrets_come_from_the_environment() -> None:
     assert service.request.url.host == "shop.example"
 
 
+def test_secrets_may_stand_in_query_and_body_and_in_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused = httpx.ConnectError("cannot connect to https://shop.example/orders?key=s3cret")
+    service = Service(answer(json={"ok": True}), refused)
+    declared = PLACE | {
+        "query": {"key": "${KEY}", "q": "{item}"},
+        "body": {"auth": {"tokens": ["${KEY}"]}, "count": "{count}"},
+    }
+    given: dict[str, JsonValue] = {"item": "tea", "count": 2}
+    environ = {"KEY": "s3cret{item}"}
+    with caplog.at_level("WARNING"):
+        assert ask(service, given, declared, environ=environ) == {"ok": True}
+        assert dict(service.request.url.params) == {"dry": "no", "key": "s3cret{item}", "q": "tea"}
+        assert service.body == {"auth": {"tokens": ["s3cret{item}"]}, "count": 2}
+        assert "s3cret" not in str(ask(service, given, declared, environ=environ))
+    assert "s3cret" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("use", "key"), [("toolu-1", "toolu-1"), ("a b\r\nX: 1", "a%20b%0D%0AX%3A%201"), ("", "")]
 )
@@ -358,6 +377,15 @@ def test_redirections_in_a_circle_end() -> None:
         ({"body": {"q": 1}}, "body: GET has none"),
         ({"headers": {"A": "${NONE}"}}, "headers: A: ${NONE} is not set"),
         ({"url": "${NONE}/x"}, "url: ${NONE} is not set"),
+        ({"query": {"key": "${NONE}"}}, "query: key: ${NONE} is not set"),
+        (
+            {"method": "POST", "body": {"a": {"b": "${NONE}"}}},
+            "body: a: b: ${NONE} is not set",
+        ),
+        (
+            {"headers": {"X-Order": "no. {order_id}"}},
+            "headers: X-Order: {order_id}: no argument can stand in a header",
+        ),
         ({"headers": {"A B": "x"}}, "headers: 'A B' is no name of a header"),
         ({"headers": {"A": "x\r\nB: y"}}, "headers: A: has a character"),
         ({"result": "order"}, "result: 'order' is no path"),
