@@ -32,7 +32,7 @@ from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["IDEMPOTENCY_KEY", "http_tool"]
+__all__ = ["CONNECT_S", "IDEMPOTENCY_KEY", "http_tool"]
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 """The header with the id of the model's request: the same when it is sent again (IETF HTTPAPI draft)."""

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from opusagent.errors import ConfigError
 from opusagent.models.agent import HttpTool
 from opusagent.tools.http_client import FIRST_PAUSE_S, HttpClient
-from opusagent.tools.http_tools import http_tool
+from opusagent.tools.http_tools import CONNECT_S, http_tool
 from tests import virtual_time
 from tests.tools.rig import Counts, asks, of_call
 from tests.tools.test_arguments import JSON
@@ -215,6 +215,22 @@ def test_secrets_may_stand_in_query_and_body_and_in_no_error(
         assert service.body == {"auth": {"tokens": ["s3cret{item}"]}, "count": 2}
         assert "s3cret" not in str(ask(service, given, declared, environ=environ))
     assert "s3cret" not in caplog.text
+
+
+def test_no_answer_may_come_packed() -> None:
+    service = Service()
+    ask(service, {"order_id": "1"}, ORDER)
+    assert service.request.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(("timeout_s", "connect_s"), [(10, CONNECT_S), (2, 2)])
+def test_a_connection_and_each_step_of_a_request_have_their_time(
+    timeout_s: float, connect_s: float
+) -> None:
+    service = Service()
+    ask(service, {"order_id": "1"}, ORDER, timeout_s=timeout_s)
+    rest = dict.fromkeys(("read", "write", "pool"), timeout_s)
+    assert service.request.extensions["timeout"] == {"connect": connect_s} | rest
 
 
 @pytest.mark.parametrize(
