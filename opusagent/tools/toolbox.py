@@ -18,7 +18,7 @@ from opusagent.models.session_state import ToolSpec
 from opusagent.models.telephone import TelephoneTools
 from opusagent.tools.http_client import HttpClient
 from opusagent.tools.http_tools import http_tool
-from opusagent.tools.mcp_tools import CONNECT_S, McpConnection
+from opusagent.tools.mcp_tools import CONNECT_S, MAX_NAME, McpConnection, unlike
 from opusagent.tools.modules import tools_in
 from opusagent.tools.runner import CallTools, NoMeter, ToolMeter
 from opusagent.tools.tool import CallState, Place, Tool, ToolContext, at_key
@@ -102,9 +102,10 @@ class _Declared:
         for server, tool in listed:
             name = tool.spec.name
             if names[name] > 1:
-                name = f"{server}_{name}"[:64]
+                name = f"{server}_{name}"[:MAX_NAME]
+            name = unlike({*self.names, *tools}, name)
             spec = tool.spec.model_copy(update={"name": name})
-            tools.setdefault(name, replace(tool, spec=spec))
+            tools[name] = replace(tool, spec=spec)
         return tools
 
 
@@ -226,6 +227,11 @@ class Toolbox:
         """The agent's MCP servers that are not there now, and why."""
         servers = self._agents.get(agent, _Declared()).servers
         return {server.name: server.problem for server in servers if server.problem}
+
+    def lacking(self, agent: str) -> dict[str, tuple[str, ...]]:
+        """The agent's MCP servers that do not have all tools which her file names, and those tools."""
+        servers = self._agents.get(agent, _Declared()).servers
+        return {server.name: server.lacks for server in servers if server.lacks}
 
 
 def check_tools(
