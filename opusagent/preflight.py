@@ -135,6 +135,9 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
             for server, problem in toolbox.away(name).items():
                 found = f"{problem}; calls are taken all the same, without its tools"
                 findings.append(Finding(f"MCP server {server} of {name}", True, found))
+            for server, missing in toolbox.lacking(name).items():
+                found = f"has no {', '.join(missing)}, which only or repeatable names"
+                findings.append(Finding(f"MCP server {server} of {name}", True, found))
     return findings
 
 

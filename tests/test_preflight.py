@@ -85,7 +85,7 @@ def test_tools_are_listed_with_their_schema_and_servers_that_are_away_are_named(
         'system_prompt = "x"\n'
         '[[tools]]\ntype = "python"\nmodule = "shop.py"\n'
         f'[[tools]]\ntype = "mcp"\nname = "tiny"\ncommand = ["{sys.executable}", "{server}"]\n'
-        'only = ["add"]\n'
+        'only = ["add", "find"]\n'
         '[[tools]]\ntype = "mcp"\nname = "gone"\ncommand = ["/no/such/command"]\n',
         encoding="utf-8",
     )
@@ -95,6 +95,8 @@ def test_tools_are_listed_with_their_schema_and_servers_that_are_away_are_named(
     assert mine.found.startswith("Look an order up. {")
     assert '"number": {"type": "string"}' in mine.found
     assert '"required": ["a", "b"]' in found(findings, "tool add of shop").found
+    lacks = found(findings, "MCP server tiny of shop")
+    assert (lacks.ok, lacks.found) == (True, "has no find, which only or repeatable names")
     gone = found(findings, "MCP server gone of shop")
     assert gone.ok
     assert "No such file" in gone.found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from opusagent.audio.convert import load_wav
 from opusagent.errors import ConfigError
 from opusagent.models.agent import Agent, AgentTool, McpServer, PythonTools
+from opusagent.models.session_state import ToolSpec
+from opusagent.models.telephone import Entry, TelephoneFunction
 from opusagent.tools.toolbox import check_tools
 
 __all__ = ["load_agent", "shipped_default", "sources_of"]
@@ -138,12 +140,36 @@ def _with_prompt(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _check_dtmf(agent: Agent, known: frozenset[str] | None) -> None:
-    """See that tools which get digits exist. `known` is None where some tools are not known yet."""
-    inputs = {f"inputs.{name}.tool": entry.tool for name, entry in agent.dtmf.inputs.items()}
-    for key, tool in {"tool": agent.dtmf.tool, **inputs}.items():
-        if tool and known is not None and tool not in known:
-            raise ConfigError(f"dtmf.{key}: there is no tool named {tool}")
+def _check_dtmf(agent: Agent, tools: Mapping[str, ToolSpec]) -> None:
+    """See that what is to be entered can be asked for, and that tools which get it exist and take it.
+
+    The tools of MCP servers are not known yet.
+    """
+    inputs = {f"dtmf.inputs.{name}": entry for name, entry in agent.dtmf.inputs.items()}
+    if inputs and TelephoneFunction.COLLECT_DIGITS not in agent.telephone.functions:
+        functions = "collect_digits among the functions of a tool of type telephone"
+        raise ConfigError(f"{next(iter(inputs))}: cannot be asked for without {functions}")
+    all_known = not any(isinstance(tool, McpServer) for tool in agent.tools)
+    for key, entry in {"dtmf": agent.dtmf, **inputs}.items():
+        if entry.tool in tools:
+            _check_argument(key, entry, tools[entry.tool].input_schema)
+        elif entry.tool and all_known:
+            raise ConfigError(f"{key}.tool: there is no tool named {entry.tool}")
+
+
+def _check_argument(key: str, entry: Entry, schema: Mapping[str, Any]) -> None:
+    """See that a tool which gets digits takes them, and needs nothing else."""
+    there_are = [*schema.get("properties", {})]
+    if entry.argument not in there_are:
+        takes = f"takes {', '.join(there_are)}" if there_are else "takes none"
+        raise ConfigError(
+            f"{key}.argument: {entry.tool} has no argument {entry.argument}; it {takes}"
+        )
+    if others := [name for name in schema.get("required", []) if name != entry.argument]:
+        raise ConfigError(
+            f"{key}.tool: {entry.tool} cannot be run without {', '.join(others)};"
+            f" it gets {entry.argument} only"
+        )
 
 
 def _placed(path: Path, tool: AgentTool) -> AgentTool:

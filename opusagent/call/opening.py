@@ -76,7 +76,9 @@ class Opening:
         line.talk = Conversation(
             line.plan,
             ambient=line.ambient,
-            script=Script(line.plan, state=lambda: line.state, utcnow=line.ambient.utcnow),
+            script=Script(
+                line.plan, state=lambda: line.state, utcnow=line.ambient.utcnow, out=line.out
+            ),
             phone=line.phone,
             out=line.out,
             save=line.save,

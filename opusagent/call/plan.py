@@ -123,7 +123,7 @@ class CallPlan:
     @property
     def waits_for_start(self) -> bool:
         """Whether no stream can be opened before the `start` activity has come, or is taken as come."""
-        return self.settle is not None or needs_start(self.prompt)
+        return self.settle is not None or needs_start(self.prompt, self.agent.time_zone)
 
     def sonic_config(self, *, input_rate_hz: int, output_rate_hz: int) -> SonicConfig:
         """What each stream of the call is opened with, at the rates that the phone side settled.

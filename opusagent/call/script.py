@@ -9,9 +9,10 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from opusagent.call.events import Effect, Report
 from opusagent.call.plan import CallPlan
 from opusagent.models.session_state import SessionState
-from opusagent.models.texts import fill, time_of_day
+from opusagent.models.texts import fill, is_zone, time_of_day
 
 __all__ = ["Script", "kept_parameters"]
 
@@ -26,6 +27,7 @@ class Script:
         plan: With the agent.
         state: What is known of the conversation; None before there is one.
         utcnow: The time of day, aware of its zone.
+        out: Where effects are appended.
     """
 
     def __init__(
@@ -34,10 +36,13 @@ class Script:
         *,
         state: Callable[[], SessionState | None],
         utcnow: Callable[[], datetime],
+        out: list[Effect],
     ) -> None:
         self._plan = plan
         self._state = state
         self._utcnow = utcnow
+        self._out = out
+        self._refused = ""  # what was given for a time zone, and is none
 
     @property
     def prompt(self) -> str:
@@ -59,8 +64,22 @@ class Script:
         return fill(text, self._values()) if "{" in text else text
 
     def _values(self) -> dict[str, JsonValue]:
-        values = time_of_day(self._utcnow(), self._plan.agent.time_zone)
-        values["agent"] = self._plan.agent_name
+        values = self._facts()
+        return values | time_of_day(self._utcnow(), self._zone(values))
+
+    def _zone(self, values: Mapping[str, JsonValue]) -> str:
+        """The time zone that the agent's file and the call name; else the one that the file names without a call."""
+        text = self._plan.agent.time_zone
+        zone, default = fill(text, values), fill(text, {}) or "UTC"
+        if not zone or is_zone(zone):
+            return zone or default
+        if zone != self._refused:
+            self._refused = zone
+            self._out.append(Report("no time zone", {"instead": default}, {"time_zone": zone}))
+        return default
+
+    def _facts(self) -> dict[str, JsonValue]:
+        values: dict[str, JsonValue] = {"agent": self._plan.agent_name}
         if (state := self._state()) is None:
             return values
         start = state.metadata.get("start")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pydantic import JsonValue
-from pydantic_core import to_json
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 __all__ = ["MAX_STATE_BYTES", "Variables"]
 
 MAX_STATE_BYTES: Final = 20_000
 """What the state of a call may hold, as UTF-8 bytes of JSON: it is stored at every change."""
+
+_VALUES: Final = TypeAdapter[dict[str, JsonValue]](dict[str, JsonValue])
 
 
 class Variables:
@@ -30,9 +32,12 @@ class Variables:
         return self._values
 
     def set(self, key: str, value: JsonValue) -> bool:
-        """Keep a value. False if it is one too many (`MAX_STATE_BYTES`)."""
-        values = self._values | {key: value}
-        if len(to_json(values)) > MAX_STATE_BYTES:
+        """Keep a value. False if it is one too many (`MAX_STATE_BYTES`), or cannot be stored at all."""
+        try:
+            values = self._values | _VALUES.validate_python({key: value})
+            if len(to_json(values)) > MAX_STATE_BYTES:
+                return False
+        except (ValidationError, PydanticSerializationError):
             return False
         self._values = values
         return True

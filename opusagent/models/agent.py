@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import enum
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from opusagent.models.telephone import Dtmf, Failure, Filler, Silence, TelephoneTools
-from opusagent.models.texts import Template
+from opusagent.models.texts import Template, fill, is_zone
 
 MAX_TOOL_S = 30.0
 """What a tool may take: a stream without an interactive event for 55 s was seen to be ended (field reports)."""
@@ -83,7 +82,7 @@ class HttpTool(_Strict):
     """A tool that is one HTTP request.
 
     `{argument}` stands for an argument in `url`, `query` and `body`, `${NAME}` for a variable of the
-    environment in `url` and `headers`. A text of a query or body that is nothing but `{argument}` keeps the
+    environment there and in `headers`. A text of a query or body that is nothing but `{argument}` keeps the
     argument's type, and is left out where the argument is. Arguments that stand nowhere go into the
     body where the method has one, else into the query.
     """
@@ -137,10 +136,9 @@ type AgentTool = Annotated[
 
 
 def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, OSError, ValueError):
-        raise ValueError(f"{name!r} is no time zone; it is called like Europe/Berlin") from None
+    default = fill(name, {})  # what stands where nothing is known; it may be nothing
+    if not is_zone(default) and (default or not name):
+        raise ValueError(f"{default!r} is no time zone; it is called like Europe/Berlin")
     return name
 
 
@@ -175,8 +173,8 @@ class Agent(_Strict):
     """Which Nova Sonic, as Bedrock's model id; that of the settings without."""
     language: LanguageTag | None = None
     """What it speaks unless the caller wishes otherwise; without it the prompt decides."""
-    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    """Whose time the variables of time tell; an IANA name."""
+    time_zone: Annotated[Template, AfterValidator(_zone)] = "UTC"
+    """Whose time the variables of time tell; an IANA name. Where a variable gives none, it is its default, or UTC."""
     voice: str = "tiffany"
     greeting: Greeting = Greeting()
     resume: Resume = Resume()

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, JsonValue
 
-__all__ = ["MAX_VALUE", "FullTemplate", "Template", "fill", "needs_start", "time_of_day"]
+__all__ = ["MAX_VALUE", "FullTemplate", "Template", "fill", "is_zone", "needs_start", "time_of_day"]
 
 MAX_VALUE: Final = 500
 """Characters of one value."""
@@ -54,13 +54,18 @@ type FullTemplate = Annotated[str, Field(min_length=1), AfterValidator(_checked)
 """The same, and not empty: a bound put on `Template` from outside would speak of items."""
 
 
-def needs_start(text: str) -> bool:
+def needs_start(text: str, time_zone: str = "") -> bool:
     """Whether it has a variable that is known only once AudioCodes' `start` activity has come.
+
+    Its variables of time may have one in the text that is their `time_zone`.
 
     Source: AudioCodes Bot API; on a live capture `session.initiate` had the caller and the bot's name,
     and `start`, after the answer, all the rest.
     """
-    return any(name in _OF_START or name.startswith("start.") for name in _names(text))
+    names = _names(text)
+    if not set(names).isdisjoint(_OF_TIME):
+        names += _names(time_zone)
+    return any(name in _OF_START or name.startswith("start.") for name in names)
 
 
 def fill(text: str, values: Mapping[str, JsonValue]) -> str:
@@ -72,6 +77,15 @@ def fill(text: str, values: Mapping[str, JsonValue]) -> str:
         return _as_line(_find(values, match["name"])) or match["default"] or ""
 
     return _PLACE.sub(put, text)
+
+
+def is_zone(name: str) -> bool:
+    """Whether it is a time zone's IANA name."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        return False
+    return True
 
 
 def time_of_day(now: datetime, time_zone: str) -> dict[str, JsonValue]:

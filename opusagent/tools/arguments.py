@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, override
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import PydanticSerializationError, to_json
 from pydantic_core.core_schema import WithDefaultSchema
 
 from opusagent.call.arguments import parse_arguments
@@ -88,6 +89,10 @@ class Parameters:
             raise ConfigError(f"its arguments cannot be described: {reason}") from None
         for noise in ("title", "additionalProperties"):
             self.schema.pop(noise, None)
+        try:
+            to_json(self.schema)
+        except PydanticSerializationError:
+            raise ConfigError("its arguments have a text that UTF-8 does not have") from None
 
     def check(self, arguments: Arguments) -> dict[str, Any]:
         """The arguments by name, as the tool's types, with defaults.

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -74,9 +75,14 @@ class _Host(asyncio.Protocol):
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         self._frames = Frames()
+        self._to_do: deque[dict[str, Any]] = deque()
+        self._has_loaded = False
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
-        self._workshop = Workshop(lambda count: self._from_thread({"abandoned": count}))
+        self._workshop = Workshop(
+            lambda count: self._from_thread({"abandoned": count}),
+            lambda names: self._send({"blocked": names}),  # the bridge has the log
+        )
         self._running: dict[int, asyncio.Task[None]] = {}
         self._asks = itertools.count()
         self._asked: dict[int, Future[JsonValue]] = {}
@@ -88,11 +94,21 @@ class _Host(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        messages = [*self._frames.feed(data)]
-        given_up = {message["id"] for message in messages if message["do"] == "cancel"}
-        for message in messages:
+        self._to_do += self._frames.feed(data)
+        if not self._has_loaded:
+            self._work()
+
+    def _work(self) -> None:
+        """Do what is to be done; not what has been given up before it began."""
+        self._has_loaded = False
+        given_up = {message["id"] for message in self._to_do if message["do"] == "cancel"}
+        while self._to_do and not self._has_loaded:
+            message = self._to_do.popleft()
             if message["do"] != "run" or message["id"] not in given_up:
                 self._take(message)
+            self._has_loaded = message["do"] == "load"
+        if self._has_loaded:  # which takes its time: read first what has come meanwhile
+            self._loop.call_soon(self._loop.call_soon, self._work)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,7 +163,10 @@ class _Host(asyncio.Protocol):
             ask = next(self._asks)
             self._asked[ask] = answer
         self._from_thread({"id": number, "ask": ask, **question})
-        return answer.result(STATE_S)
+        try:
+            return answer.result(STATE_S)
+        finally:
+            self._asked.pop(ask, None)
 
     def _from_thread(self, message: dict[str, Any]) -> None:
         self._loop.call_soon_threadsafe(self._send, message)
@@ -193,4 +212,8 @@ if __name__ == "__main__":
     os.nice(NICE)
     with contextlib.suppress(OSError):  # where memory is short, the calls are to live on; Linux
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    # The bridge's standard output has another reader than what tools print.
+    with contextlib.suppress(OSError, AttributeError):  # a bridge without standard error
+        os.dup2(sys.stderr.fileno(), 1)
+        sys.stdout = sys.stderr
     asyncio.run(_serve(int(sys.argv[1])))

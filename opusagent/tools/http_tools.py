@@ -18,13 +18,21 @@ from opusagent.tools.arguments import REQUIRED, Parameter, Parameters
 from opusagent.tools.http_client import Answer, HttpClient
 from opusagent.tools.paths import find, parse_path
 from opusagent.tools.results import as_object
-from opusagent.tools.templates import Template, as_text, fill_json, names_in, resolve
+from opusagent.tools.templates import (
+    JsonTemplate,
+    Template,
+    as_text,
+    fill_json,
+    names_in,
+    read_json,
+    resolve,
+)
 from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext, at_key
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["IDEMPOTENCY_KEY", "http_tool"]
+__all__ = ["CONNECT_S", "IDEMPOTENCY_KEY", "http_tool"]
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 """The header with the id of the model's request: the same when it is sent again (IETF HTTPAPI draft)."""
@@ -83,6 +91,13 @@ class _Request:
         with at_key("headers"):
             self._headers = resolve(declared.headers, environ)
             _check_headers(self._headers)
+            for name, text in declared.headers.items():
+                for argument in Template(text, environ).names:  # it is not the model's to make one
+                    raise ConfigError(f"{name}: {{{argument}}}: no argument can stand in a header")
+        with at_key("query"):
+            self._query = read_json(dict(declared.query), environ)
+        with at_key("body"):
+            self._body = read_json(declared.body or {}, environ)
         with at_key("result"):
             self._result: Literal["text"] | tuple[str | int | None, ...] = (
                 "text" if declared.result == "text" else parse_path(declared.result or "$")
@@ -91,8 +106,8 @@ class _Request:
             raise ConfigError(f"body: {declared.method} has none")
         used = {
             "url": self._url.names,
-            "query": set(names_in(dict(declared.query))),
-            "body": set(names_in(declared.body)),
+            "query": set(names_in(self._query)),
+            "body": set(names_in(self._body)),
         }
         for key, names in used.items():
             for name in sorted(names - set(declared.parameters)):
@@ -133,8 +148,8 @@ class _Request:
         seconds = declared.timeout_s
         has_body = declared.method in _WITH_BODY
         rest = {name: given[name] for name in given if name in self._rest}
-        query = _filled(dict(declared.query), given) | ({} if has_body else rest)
-        body = _filled(declared.body or {}, given) | rest if has_body else None
+        query = _filled(self._query, given) | ({} if has_body else rest)
+        body = _filled(self._body, given) | rest if has_body else None
         request = client.build_request(
             declared.method,
             url,
@@ -181,7 +196,7 @@ def _parameter(name: str, declared: ToolParameter) -> Parameter:
     )
 
 
-def _filled(template: dict[str, JsonValue], given: Arguments) -> dict[str, JsonValue]:
+def _filled(template: JsonTemplate, given: Arguments) -> dict[str, JsonValue]:
     filled = fill_json(template, given)
     assert isinstance(filled, dict)
     return filled

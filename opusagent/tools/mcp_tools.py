@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TextIO, cast
@@ -33,7 +34,9 @@ __all__ = [
     "IDEMPOTENCY_KEY",
     "LIST_EVERY_S",
     "LONGEST_PAUSE_S",
+    "MAX_NAME",
     "McpConnection",
+    "unlike",
 ]
 
 _log = structlog.get_logger("opusagent.tools")
@@ -56,6 +59,8 @@ READ_S: Final = 300.0
 
 _WRONG_REQUEST: Final = frozenset({-32601, -32602})
 """JSON-RPC: no such method, invalid parameters. Anything else may be the connection."""
+MAX_NAME: Final = 64
+"""Characters of a tool's name (Bedrock API reference, ToolSpecification)."""
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 type Connect = Callable[[], AbstractAsyncContextManager[mcp.Client]]
@@ -87,6 +92,8 @@ class McpConnection:
         self._problem = ""
         self.tools: tuple[Tool, ...] = ()
         """As they were listed last; they are kept while the server is away, and refused then."""
+        self.lacks: tuple[str, ...] = ()
+        """What the agent's file names of its tools, and was not among them then."""
 
     @property
     def name(self) -> str:
@@ -145,21 +152,28 @@ class McpConnection:
         _log.info("MCP server", server=self.name, tools=[tool.spec.name for tool in self.tools])
 
     async def _list(self, client: mcp.Client) -> None:
-        tools: list[Tool] = []
+        listed: dict[str, mcp.Tool] = {}
         cursor: str | None = None
         for _ in range(MAX_PAGES):
             page = await client.list_tools(cursor=cursor, cache_mode="bypass")
-            wanted = self._declared.only
-            tools += [self._tool(t) for t in page.tools if not wanted or t.name in wanted]
+            listed |= {tool.name: tool for tool in page.tools}
             cursor = page.next_cursor
             if cursor is None:
                 break
-        self.tools = tuple(tools)
+        declared = self._declared
+        wanted = [t for name, t in listed.items() if not declared.only or name in declared.only]
+        names = _usable_names([tool.name for tool in wanted])
+        self.tools = tuple(self._tool(tool, names[tool.name]) for tool in wanted)
+        named = dict.fromkeys((*declared.only, *declared.repeatable))
+        lacks = tuple(name for name in named if name not in listed)
+        if lacks and lacks != self.lacks:
+            _log.warning("MCP server lacks tools", server=self.name, tools=[*lacks])
+        self.lacks = lacks
 
-    def _tool(self, listed: mcp.Tool) -> Tool:
+    def _tool(self, listed: mcp.Tool, name: str) -> Tool:
         return Tool(
             spec=ToolSpec(
-                name=_NO_NAME.sub("_", listed.name)[:64],
+                name=name,
                 description=listed.description or listed.title or listed.name,
                 input_schema=listed.input_schema,
                 repeatable=listed.name in self._declared.repeatable,
@@ -234,6 +248,26 @@ class _Way:
             command=command, args=arguments, env=self._env, cwd=self._declared.folder or None
         )
         return mcp.stdio_client(parameters, errlog=nowhere)
+
+
+def _usable_names(names: Iterable[str]) -> dict[str, str]:
+    """A name for each that the model can use; whatever their order, a tool's is the same."""
+    usable: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (_usable(name) != name, name)):
+        usable[name] = unlike(usable.values(), _usable(name))
+    return usable
+
+
+def _usable(name: str) -> str:
+    return _NO_NAME.sub("_", name)[:MAX_NAME]
+
+
+def unlike(others: Collection[str], name: str) -> str:
+    """The name, or where another one has it, with a number after it."""
+    numbered = (
+        f"{name[: MAX_NAME - len(end)]}{end}" for end in map("_{}".format, itertools.count(2))
+    )
+    return next(one for one in itertools.chain((name,), numbered) if one not in others)
 
 
 def _result(name: str, result: CallToolResult) -> JsonObject:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from opusagent.errors import ConfigError
 from opusagent.tools.tool import at_key
 
-__all__ = ["Template", "fill_json", "names_in", "resolve"]
+__all__ = ["JsonTemplate", "Template", "fill_json", "names_in", "read_json", "resolve"]
 
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _PART: Final = re.compile(r"\$\{(?P<variable>\w+)\}|\{(?P<argument>[A-Za-z0-9_-]+)\}")
@@ -29,22 +29,20 @@ class Template:
 
     Args:
         text: What stands there.
-        environ: What `${NAME}` is taken from; None where it means nothing.
+        environ: What `${NAME}` is taken from.
 
     Raises:
         ConfigError: If a variable is not there.
     """
 
-    def __init__(self, text: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, text: str, environ: Mapping[str, str]) -> None:
         self._parts: list[str | _Argument] = []
         end = 0
         for match in _PART.finditer(text):
-            if environ is None and match["variable"]:
-                continue
             self._parts.append(text[end : match.start()])
             if match["argument"]:
                 self._parts.append(_Argument(match["argument"]))
-            elif environ is not None:
+            else:
                 self._parts.append(_variable(match["variable"], environ))
             end = match.end()
         self._parts.append(text[end:])
@@ -93,11 +91,34 @@ def resolve(texts: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, s
     return {name: _resolved(name, text, environ) for name, text in texts.items()}
 
 
-def fill_json(value: JsonValue, arguments: Mapping[str, JsonValue]) -> JsonValue:
-    """A JSON value with arguments in its texts; what is one argument alone, and not given, is left out."""
+type JsonTemplate = (
+    Template | dict[str, JsonTemplate] | list[JsonTemplate] | bool | int | float | None
+)
+"""A JSON value whose texts are templates."""
+
+
+def read_json(value: JsonValue, environ: Mapping[str, str]) -> JsonTemplate:
+    """A JSON value of an agent's file, its variables of the environment filled.
+
+    Raises:
+        ConfigError: If a variable is not there; names the key.
+    """
     match value:
         case str():
-            return Template(value).fill_value(arguments)
+            return Template(value, environ)
+        case dict():
+            return {key: _read_at(key, item, environ) for key, item in value.items()}
+        case list():
+            return [_read_at(str(n), item, environ) for n, item in enumerate(value)]
+        case _:
+            return value
+
+
+def fill_json(value: JsonTemplate, arguments: Mapping[str, JsonValue]) -> JsonValue:
+    """A JSON value with arguments in its texts; what is one argument alone, and not given, is left out."""
+    match value:
+        case Template():
+            return value.fill_value(arguments)
         case dict():
             return dict(_given((key, item, arguments) for key, item in value.items()))
         case list():
@@ -106,11 +127,11 @@ def fill_json(value: JsonValue, arguments: Mapping[str, JsonValue]) -> JsonValue
             return value
 
 
-def names_in(value: JsonValue) -> Iterator[str]:
+def names_in(value: JsonTemplate) -> Iterator[str]:
     """The arguments in the texts of a JSON value."""
     match value:
-        case str():
-            yield from Template(value).names
+        case Template():
+            yield from value.names
         case dict():
             for item in value.values():
                 yield from names_in(item)
@@ -131,13 +152,18 @@ def as_text(value: JsonValue) -> str:
 
 
 def _given(
-    items: Iterator[tuple[str, JsonValue, Mapping[str, JsonValue]]],
+    items: Iterator[tuple[str, JsonTemplate, Mapping[str, JsonValue]]],
 ) -> Iterator[tuple[str, JsonValue]]:
     for key, item, arguments in items:
         try:
             yield key, fill_json(item, arguments)
         except KeyError:
             continue
+
+
+def _read_at(key: str, value: JsonValue, environ: Mapping[str, str]) -> JsonTemplate:
+    with at_key(key):
+        return read_json(value, environ)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:

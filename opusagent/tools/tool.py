@@ -64,7 +64,7 @@ class CallState:
         """Keep a copy of `value`.
 
         Raises:
-            ValueError: If it is no JSON value, or one too many (`MAX_STATE_BYTES`).
+            ValueError: If it or its key is none of JSON, or it is one too many (`MAX_STATE_BYTES`).
         """
         kept = json_value(key, value)
         with self._lock:
@@ -167,8 +167,12 @@ def json_value(key: str, value: JsonValue) -> JsonValue:
     """A copy of a value of the state.
 
     Raises:
-        ValueError: If it is no JSON value; names the key.
+        ValueError: If it is no JSON value, or its key no text that UTF-8 has; names the key.
     """
+    try:
+        str.encode(key)
+    except (TypeError, UnicodeEncodeError):
+        raise ValueError(f"the key {key!r} of the state must be a text") from None
     try:
         return _JSON.validate_json(json.dumps(_JSON.validate_python(value), allow_nan=False))
     except (ValidationError, ValueError, RecursionError):

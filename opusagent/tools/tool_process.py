@@ -29,7 +29,7 @@ from opusagent.models.agent import MAX_TOOL_S
 from opusagent.tools.framing import Frames, frame
 from opusagent.tools.modules import source_of
 from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext, ToolCrashed
-from opusagent.tools.workshop import MAX_ABANDONED
+from opusagent.tools.workshop import MAX_ABANDONED, log_blocked
 
 __all__ = ["ToolProcess"]
 
@@ -293,8 +293,12 @@ class _Process(asyncio.Protocol):
                     self._doubt = None
             case {"abandoned": int(count)}:
                 self._on_abandoned(self, count)
+            case {"blocked": [*names]}:
+                log_blocked(names)
             case {"id": int(number)} if number in self._runs:
                 self._take_of(self._runs[number], message)
+            case {"id": int(number), "ask": int(ask)}:
+                self._refuse(number, ask, "nobody waits for this tool any more")
             case _:
                 pass  # of a tool that nobody waits for any more
 
@@ -302,6 +306,8 @@ class _Process(asyncio.Protocol):
         match message:
             case {"ask": int(ask), "set": [str(key), value]}:
                 self._answer(message["id"], ask, lambda: run.context.state.set(key, value))
+            case {"ask": int(ask), "set": _}:
+                self._refuse(message["id"], ask, "no value of the state")
             case {"ask": int(ask)}:
                 state = run.context.state
                 self._answer(message["id"], ask, lambda: {key: state.get(key) for key in state})
@@ -315,12 +321,15 @@ class _Process(asyncio.Protocol):
                 run.result.set_exception(ToolCrashed(at, trace))
 
     def _answer(self, number: int, ask: int, work: Callable[[], JsonValue]) -> None:
-        answer: dict[str, Any] = {"do": "answer", "id": number, "ask": ask}
         try:
-            answer["value"] = work()
+            value = work()
         except ValueError as error:
-            answer["wrong"] = str(error)
-        self.send(answer)
+            self._refuse(number, ask, str(error))
+        else:
+            self.send({"do": "answer", "id": number, "ask": ask, "value": value})
+
+    def _refuse(self, number: int, ask: int, words: str) -> None:
+        self.send({"do": "answer", "id": number, "ask": ask, "wrong": words})
 
     def _ask_whether_it_lives(self) -> None:
         if self._doubt is None:

@@ -18,7 +18,7 @@ from opusagent.models.session_state import ToolSpec
 from opusagent.models.telephone import TelephoneTools
 from opusagent.tools.http_client import HttpClient
 from opusagent.tools.http_tools import http_tool
-from opusagent.tools.mcp_tools import CONNECT_S, McpConnection
+from opusagent.tools.mcp_tools import CONNECT_S, MAX_NAME, McpConnection, unlike
 from opusagent.tools.modules import tools_in
 from opusagent.tools.runner import CallTools, NoMeter, ToolMeter
 from opusagent.tools.tool import CallState, Place, Tool, ToolContext, at_key
@@ -102,9 +102,10 @@ class _Declared:
         for server, tool in listed:
             name = tool.spec.name
             if names[name] > 1:
-                name = f"{server}_{name}"[:64]
+                name = f"{server}_{name}"[:MAX_NAME]
+            name = unlike({*self.names, *tools}, name)
             spec = tool.spec.model_copy(update={"name": name})
-            tools.setdefault(name, replace(tool, spec=spec))
+            tools[name] = replace(tool, spec=spec)
         return tools
 
 
@@ -227,23 +228,28 @@ class Toolbox:
         servers = self._agents.get(agent, _Declared()).servers
         return {server.name: server.problem for server in servers if server.problem}
 
+    def lacking(self, agent: str) -> dict[str, tuple[str, ...]]:
+        """The agent's MCP servers that do not have all tools which her file names, and those tools."""
+        servers = self._agents.get(agent, _Declared()).servers
+        return {server.name: server.lacks for server in servers if server.lacks}
+
 
 def check_tools(
     declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ
-) -> frozenset[str] | None:
+) -> dict[str, ToolSpec]:
     """See that what an agent's file declares can work, as far as that shows without connecting to anything.
 
     Files of Python tools that have changed are loaded anew.
 
     Returns:
-        The names of the tools that a call would run; None where servers have others.
+        The tools that a call would run, by name; those of servers are not known yet.
 
     Raises:
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
     built = _Building(environ, None, again=True).build(declared)
-    return None if built.servers else frozenset(built.tools)
+    return {name: tool.spec for name, tool in built.tools.items()}
 
 
 class _Building:

@@ -12,7 +12,7 @@ import contextvars
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import structlog
 
 from opusagent.errors import ToolError
 
-__all__ = ["STUCK_S", "Workshop"]
+__all__ = ["STUCK_S", "Workshop", "log_blocked"]
 
 _log = structlog.get_logger("opusagent.tools")
 
@@ -40,6 +40,7 @@ class Workshop:
 
     Args:
         on_abandoned: Told how many threads are abandoned, whenever that changes; from any thread.
+        on_blocked: Told which async functions there are on a loop that one of them blocks.
         max_threads: How many plain functions run at once.
         max_abandoned: How many threads may be abandoned.
     """
@@ -47,11 +48,13 @@ class Workshop:
     def __init__(
         self,
         on_abandoned: Callable[[int], None] = lambda _: None,
+        on_blocked: Callable[[Sequence[str]], None] | None = None,
         *,
         max_threads: int = MAX_THREADS,
         max_abandoned: int = MAX_ABANDONED,
     ) -> None:
         self._on_abandoned = on_abandoned
+        self._on_blocked = on_blocked or log_blocked
         self._max_abandoned = max_abandoned
         self._slots = asyncio.Semaphore(max_threads)
         self._lock = threading.Lock()
@@ -145,7 +148,7 @@ class Workshop:
         if self._bench is not bench:
             return
         if not seen.is_set():
-            _log.warning("async tools block their loop", running=sorted(bench.names))
+            self._on_blocked(sorted(bench.names))
             self._bench = None
             self._abandon(bench)
             bench.end()
@@ -153,6 +156,11 @@ class Workshop:
             self._ask(bench)
         else:
             bench.is_watched = False
+
+
+def log_blocked(names: Sequence[str]) -> None:
+    """Say in the log that one of these async functions blocks the others' loop."""
+    _log.warning("async tools block their loop", running=[*names])
 
 
 async def _tamed[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -74,6 +74,12 @@ def test_recordings_are_found_beside_the_file(tmp_path: Path) -> None:
         ),
         ("system_prompt = 'x'\ntime_zone = 'Berlin'", "time_zone: 'Berlin' is no time zone"),
         ("system_prompt = 'x'\ntime_zone = '../etc/passwd'", "time_zone: "),
+        ("system_prompt = 'x'\ntime_zone = ''", "time_zone: '' is no time zone"),
+        (
+            "system_prompt = 'x'\ntime_zone = '{query.zone|Berlin}'",
+            "time_zone: 'Berlin' is no time",
+        ),
+        ("system_prompt = 'x'\ntime_zone = '{zone}'", "time_zone: unknown variable {zone}"),
         ("system_prompt = 'x'\nlanguage = 'de'", "language: Input should be 'en-US'"),
         ("system_prompt = 'x'\nnumbers = ['*']", "numbers.0: '*' is no number"),
         ("system_prompt = 'x'\nbot_names = ['']", "bot_names.0: String should have at least 1"),

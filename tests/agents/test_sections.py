@@ -23,16 +23,28 @@ headers = { "X-Topic" = "orders" }
 url = "https://example.com/jingle.wav"
 """
 
-WHOLE = f"""
-system_prompt = "x"
-{TELEPHONE}
+CHECK_PIN = """
 [[tools]]
 type = "http"
 name = "check_pin"
 description = "Checks."
 url = "https://example.com/"
 [tools.parameters.pin]
+[tools.parameters.card]
+required = false
+"""
 
+CRM = """
+[[tools]]
+type = "mcp"
+name = "crm"
+url = "https://crm.example.com/mcp"
+"""
+
+WHOLE = f"""
+system_prompt = "x"
+{TELEPHONE}
+{CHECK_PIN}
 [dtmf]
 terminator = "#"
 pause_recording = true
@@ -67,6 +79,11 @@ def test_an_agent_has_the_telephone_and_what_happens_in_silence_and_failure(tmp_
     assert agent.filler.audio == agent.failure.audio == str(wav)
     assert agent.silence is not None
     assert agent.silence.target == "support"
+
+
+def test_digits_may_go_to_the_tool_of_a_server_that_is_not_known_yet(tmp_path: Path) -> None:
+    text = f"system_prompt = 'x'\n{CRM}\n[dtmf]\ntool = 'find_customer'\nargument = 'number'"
+    assert load_agent(agent_file(tmp_path, text=text)).dtmf.tool == "find_customer"
 
 
 def test_without_sections_nothing_of_it_happens(tmp_path: Path) -> None:
@@ -107,11 +124,42 @@ def test_without_sections_nothing_of_it_happens(tmp_path: Path) -> None:
         ("[dtmf]\nterminator = '##'", "dtmf.terminator: String should match"),
         ("[dtmf]\ncount = 4\ntool = 'check'", "dtmf.tool: there is no tool named check"),
         (
-            "[dtmf.inputs.pin]\ntool = 'check'",
+            TELEPHONE + "[dtmf.inputs.pin]\ntool = 'check'",
             "dtmf.inputs.pin.tool: there is no tool named check",
         ),
         ("[dtmf]\nwait_s = 5", "dtmf: wait_s belongs under [dtmf.inputs.NAME]"),
         ("[dtmf.inputs.pin]\nbarge_in = true", "dtmf.inputs.pin.barge_in: Extra inputs"),
+        (
+            "[dtmf.inputs.pin]\ncount = 4",
+            "dtmf.inputs.pin: cannot be asked for without collect_digits among",
+        ),
+        (
+            "[[tools]]\ntype = 'telephone'\nfunctions = ['hang_up']\n[dtmf.inputs.pin]\ncount = 4",
+            "dtmf.inputs.pin: cannot be asked for without collect_digits among",
+        ),
+        (
+            TELEPHONE + CHECK_PIN + "[dtmf.inputs.pin]\ntool = 'check_pin'",
+            "dtmf.inputs.pin.argument: check_pin has no argument digits; it takes pin, card",
+        ),
+        (
+            CHECK_PIN + "[dtmf]\ncount = 4\ntool = 'check_pin'",
+            "dtmf.argument: check_pin has no argument digits; it takes pin, card",
+        ),
+        (
+            CHECK_PIN + "[dtmf]\ntool = 'check_pin'\nargument = 'card'",
+            "dtmf.tool: check_pin cannot be run without pin; it gets card only",
+        ),
+        (
+            CHECK_PIN + CRM + "[dtmf]\ntool = 'check_pin'\nargument = 'card'",
+            "dtmf.tool: check_pin cannot be run without pin; it gets card only",
+        ),
+        (
+            CHECK_PIN.replace(
+                "[tools.parameters.pin]\n[tools.parameters.card]\nrequired = false", ""
+            )
+            + "[dtmf]\ntool = 'check_pin'",
+            "dtmf.argument: check_pin has no argument digits; it takes none",
+        ),
         ("[filler]\naudio = 'none.wav'", "filler.audio: "),
         ("[silence]\nprompt = ''", "silence.prompt: String should have at least"),
         (

@@ -117,6 +117,42 @@ def test_a_recorded_greeting_stands_in_the_prompt_and_in_the_transcript_as_it_wa
     assert call.saves[-1].conversation_history[0].text == "Welcome at +4930100."
 
 
+@pytest.mark.parametrize(
+    ("zone", "query", "told"),
+    [
+        ("{query.zone|Europe/Berlin}", {"zone": "Asia/Tokyo"}, "09:01 Asia/Tokyo"),
+        ("{query.zone|Europe/Berlin}", {}, "01:01 Europe/Berlin"),
+        ("Asia/{query.city|Tokyo}", {"city": "Seoul"}, "09:01 Asia/Seoul"),
+        ("{query.zone}", {}, "00:01 UTC"),
+        ("{start.zone|Europe/Berlin}", {}, "09:01 Asia/Tokyo"),
+    ],
+)
+def test_the_time_is_told_in_the_zone_that_the_call_names(
+    zone: str, query: dict[str, str], told: str
+) -> None:
+    call = CallDriver(replace(plan_of("{time} {time_zone}", time_zone=zone), query=query))
+    call.initiate()
+    start(call, {"zone": "Asia/Tokyo"})
+    assert call.services[FIRST].system_prompt == told
+    assert call.report("no time zone") == []
+
+
+@pytest.mark.parametrize(
+    "named", ["Berlin", "../etc/passwd", "Europe", "x" * 900, "a\0b", "caf\u00e9"]
+)
+def test_a_zone_that_is_none_harms_no_call_and_is_said_once(named: str) -> None:
+    plan = plan_of("{time_zone}", time_zone="{query.zone|Europe/Berlin}")
+    call = CallDriver(replace(plan, query={"zone": named}))
+    call.initiate()
+    start(call)
+    call.advance(0.2)
+    call.breaks("ModelStreamErrorException")
+    call.advance(3.0)
+    assert {service.system_prompt for service in call.services.values()} == {"Europe/Berlin"}
+    assert len(call.services) > 1
+    assert call.report("no time zone") == [{"instead": "Europe/Berlin"}]
+
+
 def test_the_language_is_told_to_the_model() -> None:
     call = CallDriver(plan_of("x", language="de-DE"))
     call.initiate()

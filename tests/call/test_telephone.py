@@ -589,6 +589,17 @@ def test_state_is_bounded(call: CallDriver) -> None:
     assert list(call.saves[-1].variables) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("caf\udce9", 1), ("a", "caf\udce9"), (4527, 1), ("a", {4527: 1})]
+)
+def test_what_cannot_be_stored_is_not_kept_and_the_call_goes_on(
+    call: CallDriver, key: Any, value: Any
+) -> None:
+    call.handle(StateChanged(key, value))
+    call.handle(StateChanged("b", 2))
+    assert call.saves[-1].variables == {"b": 2}
+
+
 @pytest.mark.parametrize("said", ["", "Hello."])
 def test_state_is_restored_in_another_process(call: CallDriver, said: str) -> None:
     if said:

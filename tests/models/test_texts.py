@@ -84,6 +84,8 @@ def test_what_comes_with_the_start_activity_is_told_apart() -> None:
     assert needs_start("{called}")
     assert needs_start("x {caller_name|y}")
     assert needs_start("{start.X-Tier}")
+    assert needs_start("{time}", "{start.X-Zone|UTC}")
+    assert not needs_start("{caller}", "{start.X-Zone|UTC}")
     assert not needs_start("{caller} {bot_name} {query.x} {state.x} {time} {{called}}")
 
 

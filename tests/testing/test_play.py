@@ -46,6 +46,12 @@ def find_order(number: str, context: ToolContext) -> dict[str, object]:
 
 
 @registry.tool()
+def keeps_badly(context: ToolContext) -> None:
+    """Keep something under half a character."""
+    context.state.set("caf\\udce9", 1)
+
+
+@registry.tool()
 async def think(seconds: float) -> dict[str, str]:
     """Take long."""
     await asyncio.sleep(seconds)  # as tools do; a play has a clock of its own
@@ -170,6 +176,14 @@ def test_a_plain_function_takes_no_virtual_time_unless_it_is_told_to(shop: Path)
         pytest.approx(0, abs=0.001),
         pytest.approx(4.5),
     ]
+
+
+def test_a_tool_that_sets_what_the_state_cannot_have_fails_alone(shop: Path) -> None:
+    outcome = play(
+        shop, caller=["Keep it."], model=["Hello.", Calls("keeps_badly"), "I could not."]
+    )
+    assert outcome.tool_calls[0].result == {"error": "keeps_badly failed"}
+    assert outcome.text.endswith("bot: I could not.")
 
 
 def test_a_fake_stands_in_for_a_tool(shop: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opusagent.errors import ToolError
+from opusagent.errors import ConfigError, ToolError
 from opusagent.tools.arguments import Parameter, Parameters, parse_arguments
 
 JSON = st.recursive(
@@ -65,6 +65,11 @@ def test_whatever_the_model_sends_is_arguments_or_an_error_in_words(text: str) -
         PARAMETERS.check(parse_arguments(text))
     except ToolError as error:
         assert 0 < len(str(error)) < 1_100  # noqa: PT017 - whether it is raised is the question
+
+
+def test_a_default_that_the_model_could_not_be_told_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a text that UTF-8 does not have"):
+        Parameters([Parameter(name="a", annotation=str, default="caf\udce9")])
 
 
 def test_an_error_says_what_is_wrong_with_five_arguments_at_most() -> None:

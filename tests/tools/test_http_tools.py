@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from opusagent.errors import ConfigError
 from opusagent.models.agent import HttpTool
 from opusagent.tools.http_client import FIRST_PAUSE_S, HttpClient
-from opusagent.tools.http_tools import http_tool
+from opusagent.tools.http_tools import CONNECT_S, http_tool
 from tests import virtual_time
 from tests.tools.rig import Counts, asks, of_call
 from tests.tools.test_arguments import JSON
@@ -198,6 +198,41 @@ def test_secrets_come_from_the_environment() -> None:
     assert service.request.url.host == "shop.example"
 
 
+def test_secrets_may_stand_in_query_and_body_and_in_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused = httpx.ConnectError("cannot connect to https://shop.example/orders?key=s3cret")
+    service = Service(answer(json={"ok": True}), refused)
+    declared = PLACE | {
+        "query": {"key": "${KEY}", "q": "{item}"},
+        "body": {"auth": {"tokens": ["${KEY}"]}, "count": "{count}"},
+    }
+    given: dict[str, JsonValue] = {"item": "tea", "count": 2}
+    environ = {"KEY": "s3cret{item}"}
+    with caplog.at_level("WARNING"):
+        assert ask(service, given, declared, environ=environ) == {"ok": True}
+        assert dict(service.request.url.params) == {"dry": "no", "key": "s3cret{item}", "q": "tea"}
+        assert service.body == {"auth": {"tokens": ["s3cret{item}"]}, "count": 2}
+        assert "s3cret" not in str(ask(service, given, declared, environ=environ))
+    assert "s3cret" not in caplog.text
+
+
+def test_no_answer_may_come_packed() -> None:
+    service = Service()
+    ask(service, {"order_id": "1"}, ORDER)
+    assert service.request.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(("timeout_s", "connect_s"), [(10, CONNECT_S), (2, 2)])
+def test_a_connection_and_each_step_of_a_request_have_their_time(
+    timeout_s: float, connect_s: float
+) -> None:
+    service = Service()
+    ask(service, {"order_id": "1"}, ORDER, timeout_s=timeout_s)
+    rest = dict.fromkeys(("read", "write", "pool"), timeout_s)
+    assert service.request.extensions["timeout"] == {"connect": connect_s} | rest
+
+
 @pytest.mark.parametrize(
     ("use", "key"), [("toolu-1", "toolu-1"), ("a b\r\nX: 1", "a%20b%0D%0AX%3A%201"), ("", "")]
 )
@@ -358,6 +393,15 @@ def test_redirections_in_a_circle_end() -> None:
         ({"body": {"q": 1}}, "body: GET has none"),
         ({"headers": {"A": "${NONE}"}}, "headers: A: ${NONE} is not set"),
         ({"url": "${NONE}/x"}, "url: ${NONE} is not set"),
+        ({"query": {"key": "${NONE}"}}, "query: key: ${NONE} is not set"),
+        (
+            {"method": "POST", "body": {"a": {"b": "${NONE}"}}},
+            "body: a: b: ${NONE} is not set",
+        ),
+        (
+            {"headers": {"X-Order": "no. {order_id}"}},
+            "headers: X-Order: {order_id}: no argument can stand in a header",
+        ),
         ({"headers": {"A B": "x"}}, "headers: 'A B' is no name of a header"),
         ({"headers": {"A": "x\r\nB: y"}}, "headers: A: has a character"),
         ({"result": "order"}, "result: 'order' is no path"),

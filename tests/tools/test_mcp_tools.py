@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,6 +14,7 @@ from typing import Any, override
 import mcp
 import pytest
 import uvicorn
+from mcp.client.caching import CacheConfig
 from mcp.server import Server
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.types import (
@@ -24,8 +27,10 @@ from mcp.types import (
     TextResourceContents,
 )
 
+from opusagent.config import Settings
 from opusagent.errors import ConfigError
 from opusagent.models.agent import McpServer
+from opusagent.observability import configure_logging
 from opusagent.tools.mcp_tools import (
     CONNECT_S,
     FIRST_PAUSE_S,
@@ -62,10 +67,11 @@ async def call(connection: McpConnection, name: str, arguments: str = "{}") -> d
 
 
 class Line:
-    """Connects to a server in memory, unless it is cut."""
+    """Connects to a server in memory, unless it is cut; `cache` is that of its client."""
 
-    def __init__(self, server: MCPServer | Server[Any]) -> None:
+    def __init__(self, server: MCPServer | Server[Any], cache: CacheConfig | None = None) -> None:
         self.server = server
+        self.cache = cache
         self.is_cut = False
         self.tries: list[float] = []
         self.open: list[asyncio.Event] = []
@@ -75,7 +81,7 @@ class Line:
         self.tries.append(asyncio.get_running_loop().time())
         if self.is_cut:
             raise ConnectionRefusedError(111, "Connection refused")
-        async with mcp.Client(self.server, cache=None) as client:
+        async with mcp.Client(self.server, cache=self.cache) as client:
             yield client
 
 
@@ -107,7 +113,7 @@ class Moody:
         n = int((asked and asked.cursor) or 0)
         tool = mcp.Tool(name=self._names[n], input_schema={"type": "object"})
         more = str(n + 1) if n + 1 < len(self._names) else None
-        return ListToolsResult(tools=[tool], next_cursor=more)
+        return ListToolsResult(tools=[tool], next_cursor=more, ttl_ms=3_600_000)
 
     async def _call(self, _context: object, _asked: CallToolRequestParams) -> CallToolResult:
         self.called += 1
@@ -119,10 +125,11 @@ def in_memory(
     *,
     server: MCPServer | Server[Any] = tiny,
     cut: bool = False,
+    cache: CacheConfig | None = None,
     **more: Any,
 ) -> None:
     async def whole() -> None:
-        line = Line(server)
+        line = Line(server, cache)
         line.is_cut = cut
         connection = McpConnection(declared(**more), {}, line.connect)
         task = asyncio.get_running_loop().create_task(connection.run())
@@ -155,6 +162,33 @@ def test_only_the_tools_that_are_wanted_are_taken() -> None:
         ]
 
     in_memory(main, only=["add", "other"], repeatable=["add"], timeout_s=3)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_a_tool_that_the_file_names_and_the_server_lacks_is_said_once_per_change() -> None:
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+    server = MCPServer("changing")
+
+    @server.tool()
+    async def first() -> None:
+        """One."""
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        assert [*connection.lacks] == ["second", "frist"]
+        await pass_time(3 * LIST_EVERY_S)
+
+        @server.tool()
+        async def second() -> None:
+            """Two."""
+
+        await pass_time(3 * LIST_EVERY_S)
+        assert [*connection.lacks] == ["frist"]
+
+    in_memory(main, server=server, only=["first", "second"], repeatable=["first", "frist"])
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    told = [(line["level"], line["tools"]) for line in lines if "lacks" in line["event"]]
+    assert told == [("warning", ["second", "frist"]), ("warning", ["frist"])]
 
 
 def test_a_call_is_answered_or_refused_in_words() -> None:
@@ -221,7 +255,7 @@ def test_a_list_is_read_to_its_end_where_it_has_one() -> None:
         assert len(connection.tools) == MAX_PAGES
 
     in_memory(main, server=Moody("a", "b", "c").server)
-    in_memory(endless, server=Moody(*["a"] * 1000).server)
+    in_memory(endless, server=Moody(*map(str, range(1000))).server)
 
 
 def test_a_server_that_does_not_answer_at_the_start_is_not_waited_for() -> None:
@@ -292,6 +326,16 @@ def test_tools_are_listed_anew_from_time_to_time() -> None:
         assert len(line.tries) == 1
 
     in_memory(main, server=server)
+
+
+def test_a_list_is_asked_for_anew_though_the_server_says_that_it_may_be_kept() -> None:
+    moody = Moody("a")
+
+    async def main(_: McpConnection, __: Line) -> None:
+        await pass_time(LIST_EVERY_S + 1)
+        assert moody.asked == 2
+
+    in_memory(main, server=moody.server, cache=CacheConfig())
 
 
 def test_a_call_that_fails_as_lost_connections_do_makes_the_server_be_asked_at_once() -> None:
@@ -382,6 +426,23 @@ def test_names_that_the_model_could_not_use_are_changed() -> None:
         assert await call(connection, "shop_find_order") == {"result": "yes"}
 
     in_memory(main, server=server)
+
+
+def test_tools_whose_names_would_be_the_same_keep_names_of_their_own_in_any_order() -> None:
+    long = "x" * 70
+    listed = ["a.b", "a_b", "a/b", f"{long}1", f"{long}2"]
+    told: list[dict[str, str]] = []
+
+    async def main(connection: McpConnection, _: Line) -> None:
+        told.append({tool.spec.description: tool.spec.name for tool in connection.tools})
+
+    in_memory(main, server=Moody(*listed).server)
+    in_memory(main, server=Moody(*reversed(listed)).server)
+    in_memory(main, server=Moody("a_b", "a_b").server)
+    cut = "x" * 62
+    usable = {"a_b": "a_b", "a.b": "a_b_2", "a/b": "a_b_3", f"{long}1": "x" * 64}
+    assert told[0] == told[1] == usable | {f"{long}2": f"{cut}_2"}
+    assert told[2] == {"a_b": "a_b"}
 
 
 # For real

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -202,12 +203,23 @@ def test_what_is_kept_changes_only_by_setting_it() -> None:
     assert state.get("a") == {"n": [1]} == told["a"]
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, float("nan"), "x" * MAX_STATE_BYTES, b"x"])
+@pytest.mark.parametrize(
+    "value", [object(), {1: 2}, float("nan"), "x" * MAX_STATE_BYTES, b"x", "caf\udce9"]
+)
 def test_what_cannot_be_stored_is_not_kept(value: JsonValue) -> None:
     told: dict[str, JsonValue] = {}
     state = CallState({}, told.__setitem__)
     with pytest.raises(ValueError, match="the state 'a'"):
         state.set("a", value)
+    assert (len(state), told) == (0, {})
+
+
+@pytest.mark.parametrize("key", ["caf\udce9", 4527, None, b"x"])
+def test_nothing_is_kept_under_what_is_no_text(key: Any) -> None:
+    told: dict[str, JsonValue] = {}
+    state = CallState({}, told.__setitem__)
+    with pytest.raises(ValueError, match=r"the key .* must be a text"):
+        state.set(key, 1)
     assert (len(state), told) == (0, {})
 
 

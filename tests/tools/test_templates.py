@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from opusagent.errors import ConfigError
-from opusagent.tools.templates import Template, fill_json, names_in, resolve
+from opusagent.tools.templates import Template, fill_json, names_in, read_json, resolve
 
 
 def test_variables_of_the_environment_and_arguments_are_filled_in_at_once() -> None:
@@ -24,25 +24,31 @@ def test_a_variable_that_is_missing_or_empty_is_named() -> None:
 
 
 def test_a_body_gets_its_arguments_with_their_types() -> None:
-    body = fill_json(
+    body = read_json(
         {
             "id": "{id}",
             "text": "order {id} of {who}",
             "left_out": "{none}",
             "list": ["{id}", "{none}", {"deep": "{tags}"}],
             "fixed": 1,
-            "money": "${id}",
+            "key": "${KEY}",
         },
-        {"id": 7, "who": "Ann", "tags": ["a"]},
+        {"KEY": "{who}"},
     )
-    assert body == {
+    assert fill_json(body, {"id": 7, "who": "Ann", "tags": ["a"]}) == {
         "id": 7,
         "text": "order 7 of Ann",
         "list": [7, {"deep": ["a"]}],
         "fixed": 1,
-        "money": "${id}",
+        "key": "{who}",  # what a variable holds is no template
     }
 
 
 def test_the_arguments_in_a_body_are_found_wherever_they_are() -> None:
-    assert set(names_in({"a": "{x}", "b": [{"c": "{y} {z}"}], "d": 1})) == {"x", "y", "z"}
+    body = read_json({"a": "{x}", "b": [{"c": "{y} {z}"}], "d": 1, "e": "${KEY}"}, {"KEY": "{k}"})
+    assert set(names_in(body)) == {"x", "y", "z"}
+
+
+def test_a_variable_that_a_body_lacks_is_named_with_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"^a: 1: b: \$\{KEY\} is not set"):
+        read_json({"a": [1, {"b": "${KEY}"}]}, {})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from opusagent.config import Settings
 from opusagent.errors import ConfigError, ToolError
+from opusagent.observability import configure_logging
 from opusagent.tools.host import NICE
 from opusagent.tools.modules import tools_in
 from opusagent.tools.tool import Arguments, CallState, JsonObject, Tool, ToolContext, ToolCrashed
 from opusagent.tools.tool_process import ANSWERS_S, ToolProcess
-from opusagent.tools.workshop import MAX_ABANDONED
+from opusagent.tools.workshop import MAX_ABANDONED, STUCK_S
 from tests.tools.rig import asks, of_call
 from tests.waiting import eventually
 
@@ -64,6 +68,54 @@ async def fills(context: ToolContext) -> str:
     except ValueError as error:
         return str(error)
     return "kept"
+
+
+@registry.tool()
+def keeps(kind: str, context: ToolContext) -> str:
+    """Keep something under what can be no key, or can be no value."""
+    keys = {"half a character": "caf\\udce9", "a number": 4527}
+    try:
+        if kind in keys:
+            context.state.set(keys[kind], "x")
+        else:
+            context.state.set("x", "caf\\udce9")
+    except ValueError as error:
+        return f"not kept: {error}"
+    return "kept"
+
+
+@registry.tool()
+def says_half_a_character(how: str) -> dict[str, str]:
+    """Return or raise what UTF-8 does not have."""
+    if how == "returns":
+        return {"caf\\udce9": "caf\\udce9"}
+    raise ToolError("caf\\udce9")
+
+
+@registry.tool()
+async def tidies_up(begun: str, over: str, context: ToolContext) -> None:
+    """Use the state when it is cancelled."""
+    Path(begun).touch()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        try:
+            context.state.set("tidied", True)
+        except Exception as error:
+            Path(over).write_text(f"{type(error).__name__}: {error}")
+
+
+@registry.tool()
+async def blocks() -> None:
+    """Hold the other async functions up."""
+    threading.Event().wait(3)
+
+
+@registry.tool()
+async def speaks() -> int:
+    """Print, itself and by a program."""
+    print("said by a tool")
+    return os.system("echo said by a program")
 
 
 @registry.tool()
@@ -147,6 +199,22 @@ def works() -> int:
     n_runs += 1
     return n_runs
 '''
+
+
+STRANGE = """
+import socket
+import sys
+
+from opusagent.tools.framing import Frames, frame
+
+line, frames = socket.socket(fileno=int(sys.argv[1])), Frames()
+while data := line.recv(65_536):
+    for message in frames.feed(data):
+        if message["do"] == "run":
+            line.send(frame({"id": message["id"], "ask": 7, "set": [4527, "x"]}))
+        if message["do"] == "answer":
+            line.send(frame({"id": message["id"], "done": message}))
+"""
 
 
 class Tools:
@@ -245,6 +313,91 @@ def test_the_state_of_the_call_is_the_one_that_the_bridge_has(tmp_path: Path) ->
         assert "does not fit" in str((await mine.run("fills"))["result"])
 
     carried(tmp_path, main)
+
+
+@pytest.mark.parametrize("kind", ["half a character", "a number", "a bad value"])
+def test_what_the_state_cannot_have_is_refused_in_the_tool_and_harms_nobody(
+    tmp_path: Path, kind: str
+) -> None:
+    async def main(mine: Tools) -> None:
+        said = str((await mine.run("keeps", kind=kind))["result"])
+        assert said.startswith("not kept: the ")
+        assert len(mine.state) == 0
+
+    carried(tmp_path, main)
+
+
+def test_a_process_that_asks_for_what_the_state_cannot_have_is_answered(tmp_path: Path) -> None:
+    (tmp_path / "strange.py").write_text(STRANGE, encoding="utf-8")
+
+    async def main() -> None:
+        process = ToolProcess(command=(sys.executable, str(tmp_path / "strange.py")))
+        context = ToolContext()
+        try:
+            async with asyncio.timeout(10):
+                told = await process.run("strange", "asks", {}, context)
+        finally:
+            await process.stop()
+        assert (told["wrong"], len(context.state)) == ("no value of the state", 0)
+
+    asyncio.run(main())
+
+
+def test_halves_of_characters_in_results_and_refusals_are_left_out(tmp_path: Path) -> None:
+    async def main(mine: Tools) -> None:
+        run = of_call([mine.tool("says_half_a_character")])
+        told = [
+            await run(asks("says_half_a_character", f'{{"how": "{how}"}}'))
+            for how in ("returns", "raises")
+        ]
+        assert told == [{"caf?": "caf?"}, {"error": "caf?"}]
+
+    carried(tmp_path, main)
+
+
+def test_a_tool_that_nobody_waits_for_is_told_so_at_once_when_it_uses_the_state(
+    tmp_path: Path,
+) -> None:
+    async def main(mine: Tools) -> None:
+        begun, over = tmp_path / "begun", tmp_path / "over"
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(mine.run("tidies_up", begun=str(begun), over=str(over)))
+            assert await eventually(begun.exists)
+            run.cancel()
+        assert await eventually(lambda: over.exists() and over.read_text(), within_s=STUCK_S)
+        assert over.read_text() == "ValueError: nobody waits for this tool any more"
+        assert len(mine.state) == 0
+
+    carried(tmp_path, main)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_what_is_wrong_in_the_process_is_said_in_the_log_of_the_bridge(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+
+    async def main(mine: Tools) -> None:
+        await mine.run("blocks")
+
+    carried(tmp_path, main)
+    (line,) = map(json.loads, log.getvalue().splitlines())
+    assert (line["event"], line["level"]) == ("async tools block their loop", "warning")
+    assert line["running"] == ["blocks"]
+    assert capfd.readouterr().out == ""
+
+
+def test_what_tools_print_goes_to_standard_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main(mine: Tools) -> None:
+        assert await mine.run("speaks") == {"result": 0}
+
+    carried(tmp_path, main)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == ["said by a tool", "said by a program"]
 
 
 def test_what_a_tool_raises_says_what_it_would_say_here(tmp_path: Path) -> None:

@@ -188,6 +188,48 @@ def test_tools_of_servers_are_shared_and_get_their_names_where_there_are_others(
 
 
 @pytest.mark.integration
+def test_no_tool_is_lost_where_servers_have_one_name() -> None:
+    tiny = {"type": "mcp", "name": "tiny", "command": [sys.executable, str(SERVER)]}
+
+    async def main() -> None:
+        declared = of(tiny | {"only": ["add", "fails"]}, tiny | {"only": ["add"]})
+        async with Toolbox({"a": declared}) as toolbox:
+            assert names(toolbox, "a") == ["tiny_add", "fails", "tiny_add_2"]
+
+    asyncio.run(main())
+
+
+def servers() -> list[int]:
+    """The MCP servers that this process runs."""
+    told = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], check=False, capture_output=True, text=True
+    )
+    lines = [line.split(maxsplit=2) for line in told.stdout.splitlines()]
+    return [int(n) for n, of, args in lines if int(of) == os.getpid() and str(SERVER) in args]
+
+
+@pytest.mark.integration
+def test_a_server_that_no_agent_declares_any_more_is_let_go_and_not_begun_again() -> None:
+    tiny = {"type": "mcp", "name": "tiny", "command": [sys.executable, str(SERVER)]}
+
+    async def main() -> None:
+        async with asyncio.timeout(30), Toolbox({"a": of(tiny)}) as toolbox:
+            (first,) = servers()
+            toolbox.tidy()
+            toolbox.replace({"a": ()})
+            assert not await eventually(lambda: servers() != [first], within_s=0.5)
+            toolbox.tidy()
+            assert await eventually(lambda: servers() == [])
+            toolbox.replace({"a": ()})
+            assert not await eventually(servers, within_s=0.5)
+            toolbox.replace({"a": of(tiny)})
+            assert await eventually(lambda: names(toolbox, "a"))
+            assert len(servers()) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.integration
 def test_packages_of_the_extra_are_loaded_only_where_tools_need_them(
     module: dict[str, Any],
 ) -> None:

@@ -69,7 +69,7 @@ async def waits(seconds: float) -> str:
     return "waited"
 
 
-def run(main: Callable[[Workshop], Coroutine[Any, Any, None]], **limits: int) -> list[int]:
+def run(main: Callable[[Workshop], Coroutine[Any, Any, None]], **limits: Any) -> list[int]:
     """Run a test; returns what was told of abandoned threads."""
     counts = Counts()
 
