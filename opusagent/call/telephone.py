@@ -23,7 +23,7 @@ from opusagent.call.keypad import Keypad
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.privacy import Privacy
 from opusagent.call.timers import Timers
-from opusagent.call.variables import MAX_STATE_BYTES, Variables
+from opusagent.call.variables import MAX_STATE_BYTES, MAX_STATE_DEPTH, Variables
 from opusagent.errors import ToolError
 from opusagent.models.agent import Agent
 from opusagent.models.telephone import Target, TelephoneFunction
@@ -376,6 +376,9 @@ class Telephone:
         if self._keypad.secrets.hide_in(kept) != kept:
             raise ToolError("secret digits are not kept")
         if not self._variables.set(wanted.key, wanted.value):
-            raise ToolError(f"it does not fit: all values may take {MAX_STATE_BYTES} bytes of JSON")
+            raise ToolError(
+                f"it does not fit: all values may take {MAX_STATE_BYTES} bytes of JSON, "
+                f"nested {MAX_STATE_DEPTH} times at most"
+            )
         self._out.append(KeepState(wanted.key, wanted.value))
         return {"status": "kept"}

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from opusagent.call.variables import MAX_STATE_BYTES
+from opusagent.call.variables import MAX_STATE_BYTES, MAX_STATE_DEPTH, depth_of
 from opusagent.errors import ConfigError
 from opusagent.models.session_state import ToolSpec
 
@@ -167,16 +167,19 @@ def json_value(key: str, value: JsonValue) -> JsonValue:
     """A copy of a value of the state.
 
     Raises:
-        ValueError: If it is no JSON value, or its key no text that UTF-8 has; names the key.
+        ValueError: If it is no JSON value or too deep a one, or its key no text that UTF-8 has; names the key.
     """
     try:
         str.encode(key)
     except (TypeError, UnicodeEncodeError):
         raise ValueError(f"the key {key!r} of the state must be a text") from None
     try:
-        return _JSON.validate_json(json.dumps(_JSON.validate_python(value), allow_nan=False))
+        copy = _JSON.validate_json(json.dumps(_JSON.validate_python(value), allow_nan=False))
     except (ValidationError, ValueError, RecursionError):
         raise ValueError(f"the state {key!r} must be a JSON value") from None
+    if depth_of(copy) > MAX_STATE_DEPTH:
+        raise ValueError(f"the state {key!r} is nested more than {MAX_STATE_DEPTH} times")
+    return copy
 
 
 def _copy(value: JsonValue) -> JsonValue:

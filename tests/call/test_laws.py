@@ -42,11 +42,15 @@ from tests.call.driver import (
     GREETING_AGENT,
     PLAN,
     SILENT_AGENT,
+    T0,
     CallDriver,
     Service,
     bot_pcm,
     counted,
 )
+
+YOUNG_S = 300.0
+"""So long no stream is about to be replaced, and none stands by."""
 
 
 def plan_of(
@@ -393,6 +397,7 @@ class AnyCall(RuleBasedStateMachine):
             self.dead |= self.begun
         self.barge_ins = barge_ins
 
+    @precondition(lambda self: self.driver.now < T0 + YOUNG_S)
     @invariant()
     def one_stream_at_most_is_open(self) -> None:
         open_ones = [s for s in self.driver.services.values() if s.closed is None]

@@ -13,6 +13,7 @@ from opusagent.audiocodes.peer_events import Activity, PlayStopped
 from opusagent.call.call import Phase
 from opusagent.call.events import CallOutcome, Drain, EndedBy, KeepState, StateChanged, ToCaller
 from opusagent.call.tool_calls import UNKNOWN_OUTCOME
+from opusagent.call.variables import MAX_STATE_DEPTH
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionStatus, ToolStatus
 from opusagent.models.telephone import Sound, Target, TelephoneFunction, TelephoneTools
@@ -586,6 +587,18 @@ def test_state_is_bounded(call: CallDriver) -> None:
     ask(call, "set_state", {"key": "b", "value": "x" * 2_000}, "t-2")
     assert "does not fit" in result(call, "t-2")["error"]
     call.handle(StateChanged("c", "x" * 2_000))
+    assert list(call.saves[-1].variables) == ["a"]
+
+
+def test_a_state_is_not_nested_so_deeply_that_nobody_could_read_it_back(call: CallDriver) -> None:
+    value: JsonValue = 1
+    for _ in range(MAX_STATE_DEPTH):
+        value = [value]
+    ask(call, "set_state", {"key": "a", "value": value})
+    assert list(call.saves[-1].variables) == ["a"]
+    ask(call, "set_state", {"key": "b", "value": [value]}, "t-2")
+    assert "nested" in result(call, "t-2")["error"]
+    call.handle(StateChanged("c", [value]))
     assert list(call.saves[-1].variables) == ["a"]
 
 

@@ -204,7 +204,16 @@ def test_what_is_kept_changes_only_by_setting_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1: 2}, float("nan"), "x" * MAX_STATE_BYTES, b"x", "caf\udce9"]
+    "value",
+    [
+        object(),
+        {1: 2},
+        float("nan"),
+        "x" * MAX_STATE_BYTES,
+        b"x",
+        "caf\udce9",
+        json.loads("[" * 40 + "]" * 40),
+    ],
 )
 def test_what_cannot_be_stored_is_not_kept(value: JsonValue) -> None:
     told: dict[str, JsonValue] = {}
