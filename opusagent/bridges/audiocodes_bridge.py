@@ -110,7 +110,7 @@ class AudioCodesBridge(BaseBridge):
 
     async def saved(self, within_s: float = SAVED_S) -> None:
         """Wait until all that there is to be stored is, at most so long."""
-        if self._held is not None:
+        if self._held is not None and not self._held.is_clean.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await self._held.is_clean.wait()

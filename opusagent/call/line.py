@@ -15,6 +15,7 @@ from opusagent.call.events import (
     Finish,
     HangUpSocket,
     Report,
+    RunTool,
     Save,
     ToCaller,
 )
@@ -119,9 +120,15 @@ class Line:
             state = talk.snapshot(self.state)
             if not self.fenced and (self.last or differs(state, self.saved)):
                 self.saved = state
-                effects.append(Save(state))
+                effects.insert(_before_tools(effects), Save(state))
         if self.last and self.phase is Phase.OVER and self.saved is not None:
             effects.append(transcript_of(self.saved))
         effects += self.last
         self.last.clear()
         return effects
+
+
+def _before_tools(effects: list[Effect]) -> int:
+    """Where to save: a tool begins once it is known that it has, and the sooner that is known, the sooner."""
+    tools = (i for i, effect in enumerate(effects) if isinstance(effect, RunTool))
+    return next(tools, len(effects))

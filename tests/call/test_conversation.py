@@ -16,7 +16,15 @@ from opusagent.audiocodes.peer_events import (
     Speech,
     SpeechKind,
 )
-from opusagent.call.events import Record, RecordSilence, StreamId, Voice
+from opusagent.call.events import (
+    FromSonic,
+    Record,
+    RecordSilence,
+    RunTool,
+    Save,
+    StreamId,
+    Voice,
+)
 from opusagent.call.plan import Recording
 from opusagent.models.agent import Greeting
 from opusagent.models.session_state import Role
@@ -684,6 +692,21 @@ def test_a_tool_is_run_and_its_result_given_back_once(talking: CallDriver) -> No
     talking.tool_done(call, {"status": "shipped"})
     talking.tool_done(call, {"status": "late"})
     assert talking.live.results == [("t-1", '{"status":"shipped"}')]
+
+
+def test_that_a_tool_runs_is_saved_before_it_does(talking: CallDriver) -> None:
+    """The sooner it is stored, the sooner the tool begins."""
+    talking.live.ask("t-1", "lookup", {})
+    ordered = [
+        effect
+        for payload in talking.live.writer.drain()
+        for effect in talking.call.handle(FromSonic(talking.live.id, payload), talking.now)
+        if isinstance(effect, Save | RunTool)
+    ]
+    saved, run = ordered
+    assert isinstance(saved, Save)
+    assert [call.tool_use_id for call in saved.state.function_calls] == ["t-1"]
+    assert isinstance(run, RunTool)
 
 
 def test_a_tool_that_nobody_has_is_answered_with_an_error_at_once(talking: CallDriver) -> None:
