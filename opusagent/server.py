@@ -229,22 +229,22 @@ class BridgeServer:
             case Asked(text, message):
                 await self._answer(CallerLine(caller, tenant, query or {}, text), message)
 
-    async def _answer(
-        self, line: CallerLine, message: messages.SessionInitiate | messages.SessionResume
-    ) -> None:
+    async def _answer(self, line: CallerLine, message: messages.SessionRequest) -> None:
         await self._reception.look()  # before all that must not have changed when the call begins
         if isinstance(message, messages.SessionResume):
             await self._resume(line, message)
             return
-        is_free = await self._calls.is_free(message.conversation_id, line.tenant)
+        no_model = self.bedrock_problem is not None and self.bedrock_problem.lasts
+        refused = self._draining or no_model  # and keeps the conversation that she may have
+        is_free = not refused and await self._calls.is_free(message.conversation_id, line.tenant)
         if self._draining:  # upgraded just before
             await self._refuse(line.caller, "draining", "this bridge is about to end")
+        elif no_model:
+            await self._refuse(line.caller, "no_bedrock", "the model cannot be reached")
         elif not is_free:
             await self._refuse(line.caller, "duplicate", "this conversation is under way already")
         elif self._is_full and self._calls.get(message.conversation_id) is None:
             await self._refuse(line.caller, "at_capacity", "all lines are busy")
-        elif self.bedrock_problem is not None and self.bedrock_problem.lasts:
-            await self._refuse(line.caller, "no_bedrock", "the model cannot be reached")
         else:
             await self._carry(line, message)
 
@@ -293,7 +293,7 @@ class BridgeServer:
     async def _carry(
         self,
         line: CallerLine,
-        message: messages.SessionInitiate | messages.SessionResume,
+        message: messages.SessionRequest,
         *,
         resume_from: SessionState | None = None,
     ) -> None:

@@ -25,6 +25,7 @@ from opusagent.server import BridgeServer
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.memory_storage import MemorySessionStorage
 from opusagent.transports.memory import MemoryCaller, caller_pair
+from opusagent.transports.reachability import Problem
 from tests.bridges.rig import Brain, Services
 from tests.call.driver import SILENT_AGENT
 from tests.services.faulty import START, FaultyStorage, LoopClock
@@ -395,6 +396,21 @@ def test_a_lost_call_is_not_anothers_to_begin_anew() -> None:
             other = await here.socket("session.initiate", tenant="globex")
             assert other.refused == "this conversation is under way already"
             assert (await here.resume(tenant="acme")).accepted
+            assert len(here.services.streams) == 1
+
+    in_a_house(main)
+
+
+def test_who_cannot_begin_anew_keeps_the_call_that_she_lost() -> None:
+    async def main(house: House) -> None:
+        async with house.process() as here:
+            first = await here.call()
+            first.end.abort()
+            await pass_time(1.0)
+            here.server.bedrock_problem = Problem("an untrusted certificate", lasts=True)
+            other = await here.socket("session.initiate")
+            assert other.refused == "the model cannot be reached"
+            assert (await here.resume()).accepted
             assert len(here.services.streams) == 1
 
     in_a_house(main)

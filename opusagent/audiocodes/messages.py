@@ -151,6 +151,10 @@ class SessionResume(Message):
     supported_media_formats: tuple[str, ...] | None = None
 
 
+type SessionRequest = SessionInitiate | SessionResume
+"""With which every websocket begins."""
+
+
 class SessionEnd(Message):
     """The last message of a conversation."""
 

@@ -74,7 +74,7 @@ class AudioCodesProtocol:
         self._utcnow = utcnow
         self._next_play = first_play
         self._phase = Phase.FRESH
-        self._request: messages.SessionInitiate | messages.SessionResume | None = None
+        self._request: messages.SessionRequest | None = None
         self._media_format = MediaFormat.LPCM16_16K
         self._play_format = MediaFormat.LPCM16_24K
         self._call_started = False
@@ -162,9 +162,7 @@ class AudioCodesProtocol:
             got = f"{message.type} of another conversation"
             raise RemoteProtocolError(wire="audiocodes", got=got)
 
-    def _receive_request(
-        self, message: messages.SessionInitiate | messages.SessionResume
-    ) -> list[CallerEvent]:
+    def _receive_request(self, message: messages.SessionRequest) -> list[CallerEvent]:
         if self._phase in _LIVE:  # the same conversation asks again: same answer, no event
             self._send_accepted()
             return []

@@ -25,7 +25,7 @@ class Asked:
     """A call is asked for. `text` is the message as it came."""
 
     text: str | bytes
-    message: messages.SessionInitiate | messages.SessionResume
+    message: messages.SessionRequest
 
 
 @dataclass(frozen=True, slots=True)

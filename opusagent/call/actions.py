@@ -171,7 +171,7 @@ class Actions:
     def state_changed(self, key: str, value: JsonValue) -> None:
         """A tool has set a value of the call's state."""
         if not self._variables.set(key, value):
-            self._out.append(Report("state is full"))
+            self._out.append(Report("state not kept"))
         self._talk.changed = True
 
     # What the caller and her telephone do

@@ -41,7 +41,11 @@ class Workplace:
             Crowded: If too many threads do not end.
         """
         self._refuse_if_crowded()
-        return await self._workshop.plain(name, work)
+        try:
+            return await self._workshop.plain(name, work)
+        except ToolError:
+            self._refuse_if_crowded()  # since it waits for a thread
+            raise
 
     async def coroutine[T](self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `work` on the loop of async functions.

@@ -101,7 +101,7 @@ def _refusing(name: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except Exception as error:  # a user's module may do anything
+    except (Exception, SystemExit) as error:  # a user's module may do anything
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
 

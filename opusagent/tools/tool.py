@@ -64,7 +64,8 @@ class CallState:
         """Keep a copy of `value`.
 
         Raises:
-            ValueError: If it or its key is none of JSON, or it is one too many (`MAX_STATE_BYTES`).
+            ValueError: If it or its key is none of JSON, it is nested too deeply (`MAX_STATE_DEPTH`), or it
+                is one too many (`MAX_STATE_BYTES`).
         """
         kept = json_value(key, value)
         with self._lock:

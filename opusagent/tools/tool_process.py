@@ -87,9 +87,19 @@ class ToolProcess:
             Whether another process is needed.
         """
         live = self._live
-        if live is not None and any(source_of(name) != text for name, text in live.sources.items()):
+        if live is None:
+            return self.is_needed
+        now = {module: source_of(module) for module in self._modules}
+        if any(now.get(module, text) != text for module, text in live.sources.items()):
             self._retire(live)
-        return self.is_needed and self._live is None
+            return self.is_needed
+        for module in now.keys() - live.sources.keys():
+            live.load(module, now[module])
+        return False
+
+    def forget_modules(self) -> None:
+        """Load no module into another process but those of which `tool_of` is told from now on."""
+        self._modules.clear()
 
     @property
     def is_needed(self) -> bool:
@@ -142,9 +152,8 @@ class ToolProcess:
         process = _Process(popen, self._crowded, self._gone)
         await asyncio.get_running_loop().create_connection(lambda: process, sock=ours)
         process.send({"do": "path", "path": sys.path})
-        for module in self._modules:  # of a file the text that works, whatever it is on disk by now
-            source = process.sources[module] = source_of(module)
-            process.send({"do": "load", "module": module, "source": source})
+        for module in self._modules:
+            process.load(module, source_of(module))
         process.send({"do": "say"})
         return process
 
@@ -236,6 +245,11 @@ class _Process(asyncio.Protocol):
         finally:
             del self._runs[number]
             self._end_if_done()
+
+    def load(self, module: str, source: str | None) -> None:
+        """Have a module loaded; of a file the text that works, whatever it is on disk by now."""
+        self.sources[module] = source
+        self.send({"do": "load", "module": module, "source": source})
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the process something."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import structlog
 from pydantic import JsonValue
 
 from opusagent.errors import ConfigError
@@ -26,6 +27,8 @@ from opusagent.tools.tool_process import ToolProcess
 from opusagent.tools.workshop import Workshop
 
 __all__ = ["AgentTools", "Toolbox", "check_tools"]
+
+_log = structlog.get_logger("opusagent.tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +179,26 @@ class Toolbox:
         Raises:
             ConfigError: As `check_tools`, for an agent that is new; nothing is changed then.
         """
+        if self._process is not None:
+            self._process.forget_modules()
         self._agents = {name: self._rebuilt(name, tools) for name, tools in agents.items()}
         self._serve()
         if self._process is not None and self._tasks is not None and self._process.renew():
-            self._tasks.create_task(self._process.start())
+            self._tasks.create_task(self._begin(self._process))
+
+    async def _begin(self, process: ToolProcess) -> None:
+        try:
+            await process.start()
+        except OSError as error:  # the next tool tries again
+            _log.error("the process of the tools cannot be started", problem=error.strerror)
 
     def _rebuilt(self, name: str, tools: Sequence[AgentTool]) -> _Declared:
         try:
             return self._building.build(tools)
-        except ConfigError:
+        except ConfigError as error:
             if name not in self._agents:
                 raise
+            _log.error("an agent keeps the tools that she had", agent=name, problem=str(error))
             return self._agents[name]
 
     def warm_up(self, agents: Mapping[str, Sequence[AgentTool]]) -> None:

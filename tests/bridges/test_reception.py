@@ -159,6 +159,34 @@ def test_a_file_of_tools_that_changes_is_used_by_the_next_call(tmp_path: Path) -
     at_a_desk(tmp_path, main)
 
 
+@pytest.mark.integration
+def test_a_file_of_tools_that_came_later_changes_as_well(tmp_path: Path) -> None:
+    for name in ("orders", "payments"):
+        text = TOOLS.replace("find_order", f"find_{name}")
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    agent_file(tmp_path, text=WITH_TOOL)
+    payments = tmp_path / "payments.py"
+
+    async def main(desk: Desk) -> None:
+        async def found(agent: str, tool: str) -> JsonValue:
+            call = desk.reception.tools(agent).for_call("c1")
+            return (await call(asks(tool, '{"order_id": "471"}'))).get("result")
+
+        assert await found("default", "find_orders") == "471"
+        agent_file(tmp_path, "other", WITH_TOOL.replace("orders", "payments"))
+        await desk.reception.look()
+        assert await found("other", "find_payments") == "471"
+        text = payments.read_text(encoding="utf-8")
+        payments.write_text(
+            text.replace("return order_id", "return order_id * 2"), encoding="utf-8"
+        )
+        await desk.reception.look()
+        assert await found("other", "find_payments") == "471471"
+        assert await found("default", "find_orders") == "471"
+
+    at_a_desk(tmp_path, main)
+
+
 def test_an_agent_that_has_not_followed_its_file_of_tools_keeps_those_that_she_has(
     tmp_path: Path,
 ) -> None:
@@ -174,7 +202,9 @@ def test_an_agent_that_has_not_followed_its_file_of_tools_keeps_those_that_she_h
         assert [spec.name for spec in desk.reception.tools("default").specs] == ["find_order"]
         assert desk.reception.names == ("default", "other")
 
-    at_a_desk(tmp_path, main)
+    lines = at_a_desk(tmp_path, main)
+    kept = [line for line in lines if line["event"] == "an agent keeps the tools that she had"]
+    assert [line["agent"] for line in kept] == ["default"]
 
 
 def test_a_recording_that_changes_is_heard_as_it_is_now(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ def test_a_file_that_is_only_written_again_is_not_loaded_anew(tmp_path: Path) ->
     assert load_module(str(path), again=True) is first
 
 
-@pytest.mark.parametrize("text", ["X = (", "raise RuntimeError('no')", "\xff\xfe", None])
+@pytest.mark.parametrize(
+    "text", ["X = (", "raise RuntimeError('no')", "raise SystemExit('no')", "\xff\xfe", None]
+)
 def test_of_a_file_that_is_broken_what_was_loaded_goes_on(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "orders.py"
     source = (

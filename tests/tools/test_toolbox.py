@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from opusagent.models.agent import AgentTool
 from opusagent.tools.toolbox import Toolbox, check_tools
 from tests import virtual_time
 from tests.tools.rig import Here, asks
-from tests.waiting import eventually
+from tests.waiting import eventually, pass_time
 
 DECLARED: TypeAdapter[list[AgentTool]] = TypeAdapter(list[AgentTool])
 SERVER = Path(__file__).parent / "mcp_server.py"
@@ -160,6 +162,36 @@ def test_what_cannot_work_is_refused_with_its_key(module: dict[str, Any], tmp_pa
         with pytest.raises(ConfigError) as caught:
             check_tools(of(*declared), {})
         assert words in str(caught.value)
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """What opens a file or starts a process fails."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.integration
+def test_a_process_that_cannot_be_started_for_a_changed_file_ends_nothing(
+    module: dict[str, Any],
+) -> None:
+    async def main() -> JsonValue:
+        async with Toolbox({"a": of(module)}) as toolbox:
+            Path(module["module"]).write_text(MODULE.replace("a + b", "a * b"), encoding="utf-8")  # noqa: ASYNC240
+            check_tools(of(module))
+            with no_more_files():
+                toolbox.replace({"a": of(module)})
+                await pass_time(0.05)
+            call = toolbox.of("a").for_call("c1")
+            return await call(asks("add", '{"a": 2, "b": 3}'))
+
+    assert asyncio.run(main()) == {"result": 6}
 
 
 @pytest.mark.integration
