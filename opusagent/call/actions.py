@@ -211,12 +211,19 @@ class Actions:
         """Put into the state what is to be saved."""
         state.variables = self._variables.values
 
-    def restore(self, calls: Sequence[FunctionCall], now: float, *, since: datetime | None) -> bool:
+    def restore(
+        self,
+        calls: Sequence[FunctionCall],
+        now: float,
+        *,
+        since: datetime | None,
+        noted_at: datetime,
+    ) -> bool:
         """Go on with what another process began. True if the model has something to answer.
 
-        For the arguments see `ToolCalls.restore`.
+        For the arguments see `ToolCalls.restore` and `Privacy.restore`.
         """
-        self.privacy.restore(calls, now)
+        self.privacy.restore(calls, now, noted_at=noted_at, is_secret=self.keypad.is_secret)
         return self._tools.restore(calls, now, since=since)
 
     # Time

@@ -152,12 +152,13 @@ class Conversation:
         self._caller_withheld(now)
         self._comfort.stop(now)
         self._phone.detach(now)
+        self.actions.privacy.caller_lost(now)
         self.changed = True
 
     def caller_found(self, now: float) -> None:
         """She is back on another websocket."""
         self._phone.go_on(now)
-        self.actions.privacy.look()
+        self.actions.privacy.caller_found(now)
         self.changed = True
 
     def restore(self, state: SessionState, now: float) -> None:

@@ -15,14 +15,15 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from opusagent.call.events import Effect, Report, StreamId, ToolCall
-from opusagent.call.functions import CollectDigits
+from opusagent.call.functions import CollectDigits, read
 from opusagent.call.phone_side import PhoneSide
 from opusagent.call.plan import CallPlan
 from opusagent.call.privacy import Privacy
 from opusagent.call.secrets import Secrets, masked
 from opusagent.call.timers import Timers
 from opusagent.errors import ToolError
-from opusagent.models.telephone import Dtmf, Entry
+from opusagent.models.session_state import FunctionCall
+from opusagent.models.telephone import Dtmf, Entry, TelephoneFunction
 
 __all__ = ["Keypad", "KeypadListener"]
 
@@ -132,7 +133,7 @@ class Keypad:
     def _press_one(self, key: str, now: float) -> None:
         entry = self._entry
         if entry.sensitive:
-            self._privacy.begin()
+            self._privacy.begin(now)
         self._timers.set(_Timer.ENTRY, now + self._pause_of(entry))
         if key != entry.terminator:
             self._digits += key
@@ -147,25 +148,35 @@ class Keypad:
         """
         if self._wanted is not None:
             raise ToolError("digits are being collected already")
+        entry = self._entry_of(wanted)
+        self._wanted = _Wanted(call, entry)
+        early, self._digits = self._digits, ""
+        if entry.sensitive:
+            self._privacy.begin(now)
+        self._timers.set(_Timer.ENTRY, now + self._phone.remaining_s(now) + entry.wait_s)
+        for key in early:
+            self._press_one(key, now)
+
+    def is_secret(self, call: FunctionCall) -> bool:
+        """Whether a call of the ledger came of an entry that was not to be kept."""
+        if call.name != TelephoneFunction.COLLECT_DIGITS:
+            return call.secret
+        try:
+            return self._entry_of(read(CollectDigits, call.arguments)).sensitive
+        except ToolError:
+            return False  # nothing was asked for
+
+    def _entry_of(self, wanted: CollectDigits) -> Entry:
         entry = self._dtmf.inputs.get(wanted.input)
         if entry is None and wanted.input:
             raise ToolError(f"input: one of {', '.join(self._dtmf.inputs)}")
         entry = entry or Entry(count=wanted.count, terminator=wanted.terminator)
-        self._wanted = _Wanted(
-            call,
-            entry.model_copy(
-                update={
-                    "timeout_s": wanted.timeout_s or entry.timeout_s,
-                    "sensitive": wanted.sensitive or entry.sensitive,
-                }
-            ),
+        return entry.model_copy(
+            update={
+                "timeout_s": wanted.timeout_s or entry.timeout_s,
+                "sensitive": wanted.sensitive or entry.sensitive,
+            }
         )
-        early, self._digits = self._digits, ""
-        if self._wanted.entry.sensitive:
-            self._privacy.begin()
-        self._timers.set(_Timer.ENTRY, now + self._phone.remaining_s(now) + entry.wait_s)
-        for key in early:
-            self._press_one(key, now)
 
     @property
     def _entry(self) -> Entry:
@@ -221,7 +232,7 @@ class Keypad:
         """The call goes on elsewhere: nothing that was pressed is kept back."""
         if self._wanted is None and self._digits:
             self._complete(now)
-        self._privacy.let_go()
+        self._privacy.let_go(now)
 
     # Time
 

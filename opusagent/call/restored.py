@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 
 from opusagent.audio.convert import resample
 from opusagent.call.actions import Actions
@@ -47,7 +48,7 @@ def go_on_from(
     chronicle.restore(state)
     last = state.conversation_history[-1] if state.conversation_history else None
     said_at = None if last is None else last.at
-    asked = actions.restore(state.function_calls, now, since=said_at)
+    asked = actions.restore(state.function_calls, now, since=said_at, noted_at=_noted_at(state))
     speech = resample(b"".join(state.audio_buffer), KEPT_RATE_HZ, rate_hz)
     model.restore_speech(speech)
     acted = any(said_at is None or call.started_at > said_at for call in state.function_calls)
@@ -57,6 +58,13 @@ def go_on_from(
         model.type_text(BROKE_OFF.format(_last_sentence(last.text)), now)
     elif not asked and not state.audio_buffer and (text := invitation()):
         model.type_text(text, now)
+
+
+def _noted_at(state: SessionState) -> datetime:
+    """When the newest thing of a conversation was noted; its `last_activity` is when it was fetched."""
+    said = [item.at for item in state.conversation_history if item.at]
+    done = [call.ended_at or call.started_at for call in state.function_calls]
+    return max([*said, *done], default=state.created_at)
 
 
 def _last_sentence(text: str) -> str:

@@ -178,7 +178,7 @@ class Telephone:
             ):
                 functions.read(functions.NoArguments, call.arguments)
                 self._need_line()
-                return self._privacy.order(function)
+                return self._privacy.order(function, now)
             case _:
                 assert_never(function)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -111,6 +112,76 @@ def test_the_recording_goes_on_when_the_caller_is_back() -> None:
     assert orders(call) == [PAUSE, RESUME]
 
 
+def test_a_pause_that_may_have_been_lost_with_the_line_is_ordered_again() -> None:
+    call = a_call()
+    collect(call, input="pin")
+    call.lose_socket()
+    call.advance(1.0)
+    call.attach()
+    assert orders(call) == [PAUSE, PAUSE]
+    press(call, SECRET)
+    call.quiet(1.0)
+    assert orders(call) == [PAUSE, PAUSE, RESUME]
+
+
+def test_so_it_is_where_the_model_has_ended_the_recording_and_it_stays_ended() -> None:
+    call = a_call()
+    collect(call, input="pin")
+    ask(call, "pause_recording", {}, "t-2")
+    call.lose_socket()
+    call.attach()
+    assert orders(call) == [PAUSE, PAUSE, PAUSE]
+    press(call, SECRET)
+    call.quiet(1.0)
+    assert orders(call)[3:] == []
+
+
+@pytest.mark.parametrize(("later_s", "again"), [(3.0, [RESUME]), (30.0, [])])
+def test_a_resume_that_may_have_been_lost_with_the_line_is_ordered_again(
+    later_s: float, again: list[str]
+) -> None:
+    call = a_call()
+    collect(call, input="pin")
+    press(call, SECRET)
+    call.quiet(0.6 + later_s)
+    call.lose_socket()
+    call.advance(5.0)
+    call.attach()
+    assert orders(call) == [PAUSE, RESUME, *again]
+    call.quiet(20.0)
+    call.lose_socket()
+    call.attach()
+    assert orders(call) == [PAUSE, RESUME, *again]
+
+
+@pytest.mark.parametrize("name", ["pause_recording", "stop_recording"])
+def test_what_the_model_has_ended_since_does_not_go_on_when_the_caller_is_back(name: str) -> None:
+    call = a_call()
+    collect(call, input="pin")
+    press(call, SECRET)
+    call.quiet(1.0)
+    ask(call, name, {}, "t-2")
+    before = orders(call)
+    call.lose_socket()
+    call.attach()
+    call.quiet(1.0)
+    assert orders(call) == before
+
+
+def test_an_entry_after_a_lost_resume_pauses_the_recording_all_the_same() -> None:
+    call = a_call()
+    collect(call, input="pin")
+    press(call, SECRET)
+    call.quiet(1.0)
+    call.lose_socket()
+    collect_again(call)
+    call.attach()
+    assert orders(call) == [PAUSE, RESUME, PAUSE]
+    press(call, SECRET)
+    call.quiet(1.0)
+    assert orders(call)[3:] == [RESUME]
+
+
 def test_an_entry_that_is_asked_for_while_the_line_is_lost_pauses_the_recording_once_it_is_back() -> (
     None
 ):
@@ -196,6 +267,25 @@ def test_what_the_model_asks_for_right_after_an_entry_waits_for_the_last_tone(
     assert orders(call) == [PAUSE, wire]
 
 
+def test_a_recording_that_the_model_starts_right_after_an_entry_goes_on_if_it_was_paused() -> None:
+    call = a_call()
+    collect(call, input="pin")
+    press(call, SECRET)
+    ask(call, "start_recording", {}, "t-2")
+    call.quiet(0.6)
+    assert orders(call) == [PAUSE, RESUME, "startCallRecording"]
+
+
+def test_a_recording_that_the_model_has_stopped_is_only_started() -> None:
+    call = a_call()
+    collect(call, input="pin")
+    ask(call, "stop_recording", {}, "t-2")
+    press(call, SECRET)
+    ask(call, "start_recording", {}, "t-3")
+    call.quiet(0.6)
+    assert orders(call) == [PAUSE, "stopCallRecording", "startCallRecording"]
+
+
 # In another process
 
 
@@ -222,6 +312,49 @@ def test_another_process_lets_the_recording_go_on_if_the_last_digit_was_just_pre
     collect(call, count=4, sensitive=True)
     press(call, SECRET)
     other = call.elsewhere()
+    other.come_back()
+    other.advance(0.5)
+    assert orders(other) == [RESUME]
+
+
+def test_another_process_lets_the_recording_go_on_after_an_entry_that_nobody_asked_for() -> None:
+    dtmf = Dtmf(count=4, sensitive=True, tool="check_pin", argument="pin", pause_recording=True)
+    call = a_call(dtmf)
+    press(call, SECRET)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.5)
+    assert orders(other) == [RESUME]
+
+
+def test_another_process_leaves_a_recording_alone_where_nothing_was_secret() -> None:
+    call = a_call()
+    collect(call, count=4)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.5)
+    assert orders(other) == []
+
+
+def test_another_process_leaves_a_recording_alone_long_after_an_entry() -> None:
+    call = a_call(PINS.model_copy(update={"inputs": {}}))
+    collect(call, count=4, sensitive=True)
+    press(call, SECRET)
+    call.quiet(15.0)
+    call.says("I have found it.", 1, 1.0)
+    call.quiet(1.5)
+    other = call.elsewhere()
+    other.come_back()
+    other.advance(0.5)
+    assert orders(other) == []
+
+
+def test_another_process_lets_the_recording_go_on_though_it_was_fetched_late() -> None:
+    call = a_call()
+    collect(call, input="pin")
+    state = call.saves[-1].model_copy()
+    state.update_activity(call.utcnow() + timedelta(minutes=1))
+    other = call.elsewhere(state)
     other.come_back()
     other.advance(0.5)
     assert orders(other) == [RESUME]
