@@ -183,6 +183,7 @@ class Departure:
             line.phone.complete_turn(now)
         line.phase = Phase.LEAVING
         line.timers.clear(Timer.ACCEPT, Timer.START)
+        line.phone.sound.over(now)  # nobody is to wait for it
         self._farewell = Farewell(line.phone, lambda _: False, now)
         self.leave(now)
 

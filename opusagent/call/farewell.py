@@ -62,7 +62,7 @@ class Farewell:
             now: The present, in monotonic seconds.
             margin_s: How much later than reckoned the phone may play; none when it says that it is done.
         """
-        if self._phone.sound.plays(now):
+        if self._phone.sound.is_waited_for(now):
             self._by = now + MAX_GOODBYE_S  # the sound has a limit of its own
             return now + LOOK_AGAIN_S
         audible = self._phone.audible(now - margin_s)

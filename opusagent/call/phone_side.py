@@ -205,7 +205,8 @@ class PhoneSide:
 
     def play_finished(self, played_ms: int | None, now: float) -> None:
         """VoiceAI Connect has played a turn of the bot, or a sound, to its end."""
-        self.sound.play_finished(played_ms, now, turn_s=self._voice.turn_s)
+        turn_s = self._voice.turn_s
+        self.sound.play_finished(played_ms, now, turn=self.wire.next_play, turn_s=turn_s)
 
     def silence(self, now: float) -> Cut:
         """End what is playing without a word to VoiceAI Connect, which plays the lead that it has."""

@@ -2,7 +2,7 @@
 
 Names and parameters are those of the AudioCodes Bot API. What the caller would be cut off by - a hang-up,
 a transfer, a sound that is played - waits until she has heard what the bot is saying, and the sound that was
-played before; if she interrupts either, it is not done.
+played before; if she interrupts either, it is not done (a sound, where ends of sounds are told at all).
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Telephone:
     def _say_goodbye(self, call: ToolCall, now: float) -> Result | None:
         reason = functions.read(functions.HangUpCall, call.arguments).reason
         reason = self._keypad.secrets.hide(reason)
-        heard = self._phone.audible(now - SAID_S) or self._phone.sound.plays(now)
+        heard = self._phone.audible(now - SAID_S) or self._phone.sound.surely_plays(now)
         said = heard or self._busy(now)
 
         def hang_up(at: float) -> None:

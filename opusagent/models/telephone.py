@@ -76,8 +76,9 @@ class Sound(_Strict):
     """What it is, as the model is told, and as it is logged by VoiceAI Connect."""
     cache: bool = True
     """Whether VoiceAI Connect may keep it."""
-    max_s: Annotated[float, Field(gt=0, le=3_600)] = 60.0
-    """How long it may play; where VoiceAI Connect tells of the end (`playFinished`), that counts."""
+    max_s: Annotated[float, Field(gt=0, le=3_600)] | None = None
+    """How long it may play; where VoiceAI Connect tells of the end (`playFinished`), that counts. Without it
+    60 s, of which a hang-up or a transfer waits 15 s where no end of anything has been told in the call."""
 
 
 class TelephoneTools(_Strict):

@@ -9,10 +9,12 @@ import pytest
 
 from opusagent.audiocodes.peer_events import PromptsAborted, Speech, SpeechKind
 from opusagent.call.call import Phase
+from opusagent.call.functions import GOODBYE_TO_COME
+from opusagent.call.plan import Recording
 from opusagent.models.agent import Agent
 from opusagent.models.telephone import Filler, Silence, Sound, Target, TelephoneFunction
 from opusagent.models.telephone import TelephoneTools as Telephone
-from tests.call.driver import PLAN, CallDriver
+from tests.call.driver import PLAN, CallDriver, bot_pcm
 from tests.call.test_telephone import activities, ask, result
 
 PROMPT = "Ask whether she is there."
@@ -28,13 +30,19 @@ SECTION = Telephone(
 
 
 def a_call(
-    *, silence: Silence | None = None, filler: Filler | None = None, **plan: Any
+    *,
+    silence: Silence | None = None,
+    filler: Filler | None = None,
+    ends_are_told: bool = True,
+    **plan: Any,
 ) -> CallDriver:
     agent = Agent(system_prompt="x", tools=(SECTION,), silence=silence, filler=filler or Filler())
     call = CallDriver(plan=replace(PLAN, agent=agent, **plan))
     call.answer()
     call.quiet(0.1)
     call.hears("Hello.")
+    if ends_are_told:
+        finished(call, 1.0)  # what VoiceAI Connect has played before the bot spoke
     return call
 
 
@@ -76,7 +84,7 @@ def test_who_listens_to_a_sound_is_not_silent() -> None:
 def test_a_sound_whose_end_is_not_told_counts_as_over_after_its_longest_time(
     sound: str, max_s: float
 ) -> None:
-    call = a_call(silence=Silence(after_s=10.0, prompt=PROMPT))
+    call = a_call(silence=Silence(after_s=10.0, prompt=PROMPT), ends_are_told=False)
     play(call, sound)
     call.says("Enjoy.", 1, 0.5)
     call.quiet(max_s + 9.0)
@@ -142,14 +150,78 @@ def test_a_sound_is_heard_before_what_would_cut_it_off(
     assert names(call) == ["playUrl", wire]
 
 
-def test_a_sound_whose_end_is_not_told_holds_a_hang_up_no_longer_than_it_may_play() -> None:
-    call = a_call()
-    play(call, "jingle")
-    ask(call, "hang_up", {}, "t-2")
-    call.quiet(4.5)
-    assert call.hung_up is None
+@pytest.mark.parametrize(("sound", "max_s"), [("song", 15.0), ("jingle", 5.0)])
+@pytest.mark.parametrize(
+    ("name", "arguments", "wire"),
+    [("hang_up", {}, "hangup"), ("transfer_call", {"target": "support"}, "transfer")],
+)
+def test_a_sound_whose_end_is_not_told_holds_a_hang_up_or_a_transfer_for_a_while(
+    sound: str, max_s: float, name: str, arguments: dict[str, Any], wire: str
+) -> None:
+    call = a_call(ends_are_told=False)
+    play(call, sound)
+    call.says("Goodbye.", 1, 1.0)
+    ask(call, name, arguments, "t-2")
+    call.quiet(max_s - 0.5)
+    assert names(call) == ["playUrl"]
     call.quiet(1.0)
+    assert names(call) == ["playUrl", wire]
+
+
+def test_a_sound_whose_end_is_told_holds_a_hang_up_for_as_long_as_it_may_play() -> None:
+    call = a_call()
+    play(call)
+    ask(call, "hang_up", {}, "t-2")
+    call.quiet(59.0)
+    assert call.hung_up is None
+    call.quiet(1.5)
     assert call.hung_up == ""
+
+
+def test_a_sound_that_may_have_ended_is_not_taken_for_the_goodbye() -> None:
+    call = a_call(ends_are_told=False)
+    play(call)
+    call.quiet(10.0)
+    ask(call, "hang_up", {}, "t-2")
+    assert result(call, "t-2") == GOODBYE_TO_COME
+    call.says("Goodbye.", 1, 1.0)
+    call.quiet(6.0)
+    assert call.hung_up == ""
+
+
+def test_a_sound_that_surely_plays_may_be_the_goodbye() -> None:
+    call = a_call()
+    play(call)
+    ask(call, "hang_up", {}, "t-2")
+    assert "t-2" not in dict(call.live.results)
+    finished(call, 0.2)
+    call.quiet(0.5)
+    assert call.hung_up == ""
+
+
+def test_who_says_goodbye_after_a_sound_that_may_have_ended_is_hung_up() -> None:
+    call = a_call(ends_are_told=False)
+    play(call)
+    call.quiet(5.0)
+    call.says("Goodbye.", 1, 1.0)
+    call.quiet(1.5)
+    ask(call, "hang_up", {"reason": "all said"}, "t-2")
+    call.talk(0.4)
+    call.quiet(0.5)
+    assert call.hung_up == "all said"
+
+
+@pytest.mark.parametrize("ends_are_told", [True, False])
+def test_an_apology_does_not_wait_for_a_sound(*, ends_are_told: bool) -> None:
+    sorry = Recording({24_000: bot_pcm(9, 2.0)})
+    call = a_call(ends_are_told=ends_are_told, failure_audio=sorry)
+    play(call)
+    call.quiet(1.0)
+    call.breaks("AccessDeniedException")
+    call.advance(1.9)
+    assert call.refused is None
+    call.advance(1.0)
+    assert call.refused is not None
 
 
 def test_what_the_bot_says_after_a_sound_is_heard_before_the_transfer() -> None:
@@ -182,6 +254,34 @@ def test_the_end_of_what_the_bot_has_said_is_not_the_end_of_the_sound() -> None:
     call.flush()
     call.quiet(0.5)
     assert call.hung_up == ""
+
+
+def test_a_sound_that_is_as_long_as_a_turn_that_has_ended_is_over_when_that_is_told() -> None:
+    call = a_call()
+    call.says("I play you something.", 1, 3.38)
+    call.quiet(4.0)
+    finished(call, 3.384)
+    play(call)
+    ask(call, "hang_up", {}, "t-2")
+    call.quiet(3.3)
+    assert call.hung_up is None
+    finished(call, 3.4)
+    call.quiet(0.5)
+    assert call.hung_up == ""
+
+
+def test_the_end_of_a_turn_is_not_the_end_of_the_sound_though_the_turn_before_was_as_long() -> None:
+    call = a_call()
+    call.says("I play you something.", 1, 1.0)
+    call.quiet(1.6)
+    finished(call, 1.0)
+    play(call)
+    call.says("Enjoy the music.", 1, 1.0)
+    call.quiet(1.2)
+    finished(call, 1.0)
+    ask(call, "hang_up", {}, "t-2")
+    call.quiet(5.0)
+    assert call.hung_up is None
 
 
 # Cutting it off
