@@ -68,9 +68,10 @@ class Privacy:
         self._look(now)
 
     def end(self, now: float) -> None:
-        """She has entered it; the tone of the last key is still to come."""
-        self._entering = False
-        self._timers.set(_Timer.OVER, now + TAIL_S)
+        """She has entered it, if it was secret; the tone of the last key is still to come."""
+        if self._entering:
+            self._entering = False
+            self._timers.set(_Timer.OVER, now + TAIL_S)
 
     def caller_lost(self, now: float) -> None:
         """The line is gone: that the recording goes on may have been said to nobody."""

@@ -7,7 +7,6 @@ __all__ = ["UrlSound"]
 ALIKE_S = 0.1
 """What VoiceAI Connect says of how long it has played, and what it was given, differ by less."""
 
-
 MAX_S = 60.0
 """The longest that one counts as playing whose length and end nobody tells."""
 

@@ -27,10 +27,12 @@ PIN = Entry(count=4, sensitive=True, tool="check_pin", argument="pin")
 SECRET = "4711"
 
 
-def a_call(dtmf: Dtmf | None = None, **changes: Any) -> CallDriver:
+def a_call(
+    dtmf: Dtmf | None = None, telephone: TelephoneTools = KEYPAD, **changes: Any
+) -> CallDriver:
     agent = Agent(
         system_prompt="You answer the telephone.",
-        tools=(KEYPAD,),
+        tools=(telephone,),
         dtmf=dtmf or Dtmf(),
     )
     plan = replace(PLAN, agent=agent, tools=(LOOKUP, CHECK), resume_grace_s=30.0, **changes)

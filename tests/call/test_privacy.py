@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from opusagent.call.events import Drain, Record, Voice
-from opusagent.models.agent import Agent
 from opusagent.models.telephone import Dtmf, TelephoneFunction, TelephoneTools
-from tests.call.driver import LOOKUP, PLAN, CallDriver
-from tests.call.test_keypad import CHECK, PIN, SECRET, collect, press
+from tests.call import test_keypad
+from tests.call.driver import CallDriver
+from tests.call.test_keypad import PIN, SECRET, collect, press
 from tests.call.test_telephone import activities, ask, result
 
 PAUSE, RESUME = "pauseCallRecording", "resumeCallRecording"
@@ -26,13 +25,7 @@ TELEPHONE = TelephoneTools(
 
 
 def a_call(dtmf: Dtmf = PINS, **changes: Any) -> CallDriver:
-    agent = Agent(system_prompt="You answer the telephone.", tools=(TELEPHONE,), dtmf=dtmf)
-    plan = replace(PLAN, agent=agent, tools=(LOOKUP, CHECK), resume_grace_s=30.0, **changes)
-    call = CallDriver(plan=plan)
-    call.answer()
-    call.quiet(0.1)
-    call.hears("Hello.")
-    return call
+    return test_keypad.a_call(dtmf, TELEPHONE, **changes)
 
 
 def orders(call: CallDriver) -> list[str]:
