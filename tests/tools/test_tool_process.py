@@ -265,7 +265,7 @@ def is_running(pid: int) -> bool:
 def children() -> list[int]:
     """The processes of this one."""
     told = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], check=False, capture_output=True, text=True
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], check=False, capture_output=True, text=True
     )
     lines = [line.split(maxsplit=2) for line in told.stdout.splitlines()]
     return [int(n) for n, of, args in lines if int(of) == os.getpid() and "tools.host" in args]

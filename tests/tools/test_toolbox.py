@@ -234,7 +234,7 @@ def test_no_tool_is_lost_where_servers_have_one_name() -> None:
 def servers() -> list[int]:
     """The MCP servers that this process runs."""
     told = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], check=False, capture_output=True, text=True
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], check=False, capture_output=True, text=True
     )
     lines = [line.split(maxsplit=2) for line in told.stdout.splitlines()]
     return [int(n) for n, of, args in lines if int(of) == os.getpid() and str(SERVER) in args]
