@@ -37,7 +37,7 @@ __all__ = [
     "user_cache_dir",
 ]
 
-_RENDERING: Final = 1
+_RENDERING: Final = 2
 """Part of every cache key: raise it when the rendering changes."""
 _PEAK: Final = 18_000
 _QUIET: Final = 300

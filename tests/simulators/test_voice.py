@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import audioop
 import pytest
 
+from opusagent.clock import SystemClock
 from opusagent.errors import ConfigError
 from opusagent.simulators.voice import (
     BOT,
@@ -16,16 +18,22 @@ from opusagent.simulators.voice import (
     open_voice,
     user_cache_dir,
 )
+from tests.waiting import eventually
 
 NAME = "My name is Alice Miller."
 RATES = (8_000, 16_000, 24_000)
 
 
-def test_a_text_gives_the_same_bytes_whatever_was_said_before(tmp_path: Path) -> None:
-    first = EspeakVoice(CALLER, cache_dir=tmp_path / "first")
+def test_a_text_gives_the_same_bytes_whatever_was_said_before_and_when(
+    tmp_path: Path,
+) -> None:
+    first = EspeakVoice(CALLER, cache_dir=tmp_path / "first").speak(NAME, 16_000)
     second = EspeakVoice(CALLER, cache_dir=tmp_path / "second")
     second.speak("Something else first.", 16_000)
-    assert first.speak(NAME, 16_000) == second.speak(NAME, 16_000)
+    clock = SystemClock()
+    said_at = clock.utcnow().replace(microsecond=0)  # eSpeak's own seed: the second
+    assert asyncio.run(eventually(lambda: clock.utcnow().replace(microsecond=0) != said_at))
+    assert second.speak(NAME, 16_000) == first
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
