@@ -50,8 +50,8 @@ SOON = Timing(pause_s=0.5, think_s=0.05, final_delay_s=0.1, linger_s=0.5)
 HELLO = [Turn(role=Role.USER, text="Hello."), Turn(role=Role.ASSISTANT, text="Yes.")]
 GAP_S = 0.15
 """A pause that a busy machine may make; an answer that is broken off and asked for again makes a longer one."""
-FIRST_FRAME_S = 0.05
-HEARS_S = 0.3
+FIRST_FRAME_S = 0.15
+HEARS_S = 0.6
 
 type Script = Callable[[Line], Iterator[Step]]
 type Check = Callable[[Line, CallRecord], None]
