@@ -314,6 +314,8 @@ class Settings(BaseSettings):
 def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) -> Settings:
     """The settings in force: `flags` over the environment over the file over the defaults.
 
+    An empty text stands for the default, wherever it is set.
+
     Args:
         flags: Values from the command line by field name; `None` means not given.
         file: A TOML file that must exist; without it `config/bridge.toml` is read if it is there.
@@ -326,8 +328,9 @@ def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) ->
     environment = EnvSettingsSource(Settings)()
     path = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     from_file = _read(path) if path else {}
+    values = from_file | environment | given
     try:
-        return Settings(**(from_file | environment | given))
+        return Settings(**{name: value for name, value in values.items() if value != ""})
     except ValidationError as error:
         problems = []
         for detail in error.errors(include_url=False):

@@ -48,6 +48,15 @@ def test_an_empty_environment_variable_counts_as_not_set(monkeypatch: pytest.Mon
     assert load().bridge_token is None
 
 
+def test_so_does_an_empty_text_in_the_file_or_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = toml(tmp_path, 'session_store_dir = ""\nbridge_tls_cert = ""\nbridge_port = 9000')
+    assert load(file=file) == load({"bridge_port": 9000})
+    monkeypatch.setenv("SESSION_STORE_DIR", "sessions")
+    assert load({"session_store_dir": ""}, file=file).session_store_dir is None
+
+
 def test_the_file_beside_the_program_is_read_without_being_named(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "bridge.toml").write_text("bridge_port = 9001", encoding="utf-8")
@@ -348,3 +357,9 @@ def test_the_shipped_file_shows_every_setting_with_its_default() -> None:
         name: value or "" if value in (None, []) else value for name, value in defaults.items()
     }
     assert tomllib.loads(text) == {}
+
+
+def test_the_lines_of_the_shipped_file_may_be_used_as_they_stand(tmp_path: Path) -> None:
+    text = (ROOT / "config" / "bridge.toml").read_text(encoding="utf-8")
+    lines = "\n".join(re.findall(r"^# ([a-z_]+ = .*)$", text, re.MULTILINE))
+    assert load(file=toml(tmp_path, lines)) == Settings()
