@@ -57,6 +57,8 @@ NOVA_TEXT_BYTES = 1_000
 """What Nova Sonic takes as one text of a history (Nova 2 user guide, chat history)."""
 STREAM_LIMIT_S = 480.0
 """Age at which Bedrock ends a stream (Nova 2 user guide: eight minutes)."""
+TEN_YEARS_S = 315_360_000
+"""Longer, and times of expiry leave the calendar."""
 
 _SECRET = ("token", "secret", "password", "keys", "redis_url", "webhook_url")
 """Settings with one of these in their name are never shown, however wrong they are."""
@@ -167,6 +169,7 @@ class Settings(BaseSettings):
     session_ttl: int = Field(
         3600,
         ge=1,
+        le=TEN_YEARS_S,
         validation_alias=AliasChoices("session_ttl", "session_timeout"),
         description="seconds after which a conversation without a sign of life is forgotten",
     )

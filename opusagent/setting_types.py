@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr
 from pydantic_settings import NoDecode
@@ -50,10 +50,18 @@ def one_worker(count: int) -> int:
     return count
 
 
+def _is_place(parts: SplitResult) -> bool:
+    """Whether a connection could be tried to this host and port, if there is such a host."""
+    try:
+        return bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except ValueError:  # a port that is none, or a name that no name server can be asked for
+        return False
+
+
 def https(url: str) -> str:
     """An `https://` address without a path's last slash."""
     parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+    if parts.scheme != "https" or not _is_place(parts) or "@" in parts.netloc:
         raise ValueError("must be https://HOST[:PORT], because the stream is HTTP/2 over TLS")
     return url.rstrip("/")
 
@@ -125,9 +133,9 @@ type Functions = Annotated[
 def _receiver(url: SecretStr) -> SecretStr:
     parts = urlsplit(url.get_secret_value())
     wants = ("https", "http") if parts.hostname in LOOPBACK else ("https",)
-    if parts.scheme not in wants or not parts.hostname or "@" in parts.netloc:
+    if parts.scheme not in wants or not _is_place(parts) or "@" in parts.netloc:
         raise ValueError(
-            "must be https://HOST/PATH without a password; http:// on this machine only"
+            "must be https://HOST[:PORT]/PATH without a password; http:// on this machine only"
         )
     return url
 

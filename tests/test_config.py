@@ -124,6 +124,10 @@ def test_an_unknown_key_in_the_file_is_an_error(text: str, words: str, tmp_path:
         ("aws_region", "Frankfurt", ["--aws-region", "'Frankfurt'"]),
         ("aws_endpoint_url_bedrock_runtime", "http://x", ["https://HOST[:PORT]", "'http://x'"]),
         ("aws_endpoint_url_bedrock_runtime", "https://u:p@x", ["https://HOST[:PORT]"]),
+        ("aws_endpoint_url_bedrock_runtime", "https://x:99999", ["https://HOST[:PORT]", "99999"]),
+        ("aws_endpoint_url_bedrock_runtime", "https://x:port", ["https://HOST[:PORT]", ":port'"]),
+        ("aws_endpoint_url_bedrock_runtime", "https://a..b", ["https://HOST[:PORT]", "a..b"]),
+        ("session_ttl", "9999999999999", ["less than or equal to 315360000", "9999999999999"]),
         ("aws_ca_bundle", "/no/such.pem", ["does not point to a file", "'/no/such.pem'"]),
         ("barge_in", "perhaps", ["boolean", "'perhaps'"]),
         ("audio_buffer_duration_seconds", "13", ["less than or equal to 12", "'13'"]),
@@ -181,6 +185,7 @@ SECRET = {"webhook_secret": "sixteen letters!"}
     [
         ({"webhook_url": "http://crm.example/x"} | SECRET, "--webhook-url: must be https://HOST"),
         ({"webhook_url": "https://me:hunter2@crm.example/"} | SECRET, "--webhook-url: must be"),
+        ({"webhook_url": "https://crm.example:99999/hunter2"} | SECRET, "--webhook-url: must be"),
         ({"webhook_url": "hunter2"} | SECRET, "--webhook-url: must be"),
         ({"webhook_url": "https://crm.example/"}, "WEBHOOK_URL and WEBHOOK_SECRET belong together"),
         (SECRET, "WEBHOOK_URL and WEBHOOK_SECRET belong together"),
