@@ -72,6 +72,15 @@ redis.call('HSET', KEYS[1], 'at', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 'kept'
 """
+_REFUSALS: Final = {
+    "read only replica": "it is a replica, which cannot be written",
+    "when used memory >": "its memory is full (maxmemory)",
+    "no permissions to": "its ACL forbids this user what is needed",
+    "DB index is out of range": "it has no database of this number",
+    "unknown command": "it lacks a command that is needed, as a Sentinel does",
+    "HELLO must be called": "it asks for a password (REDIS_PASSWORD)",
+}
+"""What servers say, by a part of it, and what it means. Source: Valkey 9.1, measured."""
 _FIELDS: Final = ("doc", "epoch", "owner", "saved", "at", "over")
 
 
@@ -340,11 +349,14 @@ class RedisSessionStorage(SessionStorage):
 
 
 def _words(error: Exception) -> str:
-    """What went wrong. A server's refusal is cut to its first word: the rest may quote a document.
+    """What went wrong. A server's refusal is told in our words or cut to its first: it may quote a document.
 
     Where Sentinels know no primary, redis-py quotes every setting of its connections.
     """
     text = str(error).partition(" : <")[0]
+    for words, meant in _REFUSALS.items():
+        if words in text:
+            return f"{type(error).__name__}: {meant}"
     if isinstance(error, ResponseError):
         text = text.partition(" ")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

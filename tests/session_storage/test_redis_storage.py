@@ -200,7 +200,7 @@ async def test_a_full_server_is_trouble_and_the_error_quotes_nothing(tmp_path: P
         async with opened(server.url) as storage:
             words = await fails_soon(storage.store_session("c", {"text": "secret" * 1000}))
             assert "secret" not in words
-            assert "OutOfMemory" in words
+            assert words == "OutOfMemoryError: its memory is full (maxmemory)"
             assert await storage.retrieve_session("c") is None
 
 
@@ -209,7 +209,29 @@ async def test_a_server_that_quotes_what_it_refuses_is_not_repeated(tmp_path: Pa
     with valkey.running(tmp_path, 'rename-command EVAL ""') as server:
         async with opened(server.url) as storage:
             words = await fails_soon(storage.store_session("c", {"text": "secret"}))
-            assert words == "ResponseError: unknown"
+            assert words.startswith("ResponseError: it lacks a command that is needed")
+
+
+@running
+@pytest.mark.parametrize(
+    ("setting", "path", "words"),
+    [
+        ("replicaof 127.0.0.1 1", "", "ReadOnlyError: it is a replica, which cannot be written"),
+        ("databases 1", "/1", "ResponseError: it has no database of this number"),
+        ("requirepass hunter2", "", "AuthenticationError: it asks for a password (REDIS_PASSWORD)"),
+        (
+            "user default on nopass ~* &* +@all -eval",
+            "",
+            "NoPermissionError: its ACL forbids this user what is needed",
+        ),
+    ],
+)
+async def test_a_server_that_refuses_is_told_of_in_words_that_help(
+    setting: str, path: str, words: str, tmp_path: Path
+) -> None:
+    with valkey.running(tmp_path, setting) as server:
+        async with opened(f"{server.url}{path}") as storage:
+            assert await fails_soon(storage.store_session("c", {"text": "secret"})) == words
 
 
 @running
