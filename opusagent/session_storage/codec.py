@@ -40,7 +40,7 @@ def parse_keys(text: str) -> list[bytes]:
     """The keys of `SESSION_ENCRYPTION_KEYS`: 32 bytes each, base64, separated by commas.
 
     Raises:
-        ConfigError: If one is not; it is named by its place, never quoted.
+        ConfigError: If one is not, which is named by its place, never quoted; or if there is none in a text.
     """
     keys = []
     for place, part in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
@@ -54,6 +54,8 @@ def parse_keys(text: str) -> list[bytes]:
                 " (make one with: openssl rand -base64 32)"
             )
         keys.append(key)
+    if text and not keys:
+        raise ConfigError("SESSION_ENCRYPTION_KEYS: holds no key, so nothing would be encrypted")
     return keys
 
 

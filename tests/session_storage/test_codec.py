@@ -196,6 +196,12 @@ def test_keys_are_32_bytes_of_base64_separated_by_commas() -> None:
     assert parse_keys("") == []
 
 
+@pytest.mark.parametrize("text", [",", "\n", " , "])
+def test_a_setting_that_holds_no_key_is_not_taken_for_no_encryption(text: str) -> None:
+    with pytest.raises(ConfigError, match="SESSION_ENCRYPTION_KEYS: holds no key"):
+        parse_keys(text)
+
+
 @pytest.mark.parametrize("bad", ["hunter2", base64.b64encode(b"short").decode(), "ü" * 43 + "="])
 def test_a_key_that_is_none_is_named_by_its_place_and_not_quoted(bad: str) -> None:
     with pytest.raises(ConfigError, match="SESSION_ENCRYPTION_KEYS: key 2") as caught:
