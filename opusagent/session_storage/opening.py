@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opusagent.clock import Clock
+from opusagent.errors import ConfigError
 from opusagent.session_storage import SessionStorage
 from opusagent.session_storage.codec import Codec, parse_keys
 from opusagent.session_storage.memory_storage import MemorySessionStorage
@@ -41,7 +42,7 @@ def open_storage(settings: StorageSettings, *, clock: Clock | None = None) -> Se
     """The store that is asked for. Nothing is sent or written before its first use.
 
     Raises:
-        ConfigError: A URL or a key that is none, or no library to seal with.
+        ConfigError: A URL, a file or a key that is none, or no library to seal with.
     """
     codec = Codec(
         compress=settings.session_compression, keys=parse_keys(settings.session_encryption_keys)
@@ -54,6 +55,9 @@ def open_storage(settings: StorageSettings, *, clock: Clock | None = None) -> Se
         target = parse_redis_url(
             settings.redis_url, password=settings.redis_password, db=settings.redis_db
         )
+        for name, value in target.tls_options:
+            if name != "ssl_cert_reqs" and not Path(value).is_file():
+                raise ConfigError(f"REDIS_URL: {name}: {value} is no file")
         return RedisSessionStorage(
             target,
             settings.session_prefix,

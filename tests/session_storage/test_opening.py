@@ -52,6 +52,10 @@ def _kept(settings: StorageSettings) -> int:
         (StorageSettings(redis_url="mysql://h"), "REDIS_URL"),
         (StorageSettings(redis_url="redis+cluster://h", redis_db=1), "REDIS_URL"),
         (StorageSettings(session_encryption_keys="short"), "SESSION_ENCRYPTION_KEYS"),
+        (
+            StorageSettings(redis_url="rediss://h?ssl_cert_reqs=required&ssl_ca_certs=/no/ca.pem"),
+            "REDIS_URL: ssl_ca_certs: /no/ca.pem is no file",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(settings: StorageSettings, key: str) -> None:
