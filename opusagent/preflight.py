@@ -21,6 +21,7 @@ from opusagent.sonic.profiles import PROFILES, Profile
 from opusagent.store import storage_place, storage_settings
 from opusagent.tools.toolbox import Toolbox
 from opusagent.transports.bedrock import BedrockConnector
+from opusagent.transports.certificate import server_tls
 from opusagent.transports.credentials import Credentials
 from opusagent.transports.reachability import Problem, why_unreachable
 
@@ -87,7 +88,7 @@ async def bedrock_problem(settings: Settings, connector: BedrockConnector) -> Pr
 async def check(settings: Settings) -> list[Finding]:
     """Look at everything that a call needs."""
     findings = [Finding("configuration", True, _and(warnings(settings) + model_doubts(settings)))]
-    findings += [*await _agents(settings), *_events(settings)]
+    findings += [*_certificate(settings), *await _agents(settings), *_events(settings)]
     if settings.enable_session_recording:
         try:
             prepare(settings.recording_output_dir)
@@ -110,6 +111,17 @@ async def check(settings: Settings) -> list[Finding]:
     except ConfigError as error:
         findings.append(Finding("Bedrock", False, str(error)))
     return findings
+
+
+def _certificate(settings: Settings) -> list[Finding]:
+    """Whether `wss://` can be served, if it is to be."""
+    if settings.bridge_tls_cert is None:
+        return []
+    try:
+        server_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
+    except ConfigError as error:
+        return [Finding("certificate", False, str(error))]
+    return [Finding("certificate", True, str(settings.bridge_tls_cert))]
 
 
 async def _agents(settings: Settings) -> list[Finding]:
@@ -154,13 +166,13 @@ async def _store(settings: Settings) -> Finding:
     """Which store of sessions, and whether it can be written, read and cleared."""
     what = "session store"
     kept_in = storage_settings(settings)
-    if not kept_in.outlives_us:
-        found = "memory: sessions die with the process; set REDIS_URL or SESSION_STORE_DIR"
-        return Finding(what, True, found)
     try:
         storage = open_storage(kept_in)
     except ConfigError as error:
         return Finding(what, False, str(error))
+    if not kept_in.outlives_us:
+        found = "memory: sessions die with the process; set REDIS_URL or SESSION_STORE_DIR"
+        return Finding(what, True, found)
     try:
         health = await SessionManagerService(storage).health_check()
     finally:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from opusagent.agents import AgentDirectory
 from opusagent.clock import SystemClock
@@ -119,6 +120,22 @@ def test_each_thing_that_is_missing_is_said_in_words(
     assert "AWS_ACCESS_KEY_ID" in found(findings, "credentials").found
     assert "localhost:1 cannot be reached" in found(findings, "Bedrock").found
     assert [finding.ok for finding in findings] == [True, False, False, True, False, False]
+
+
+def test_what_serve_would_refuse_at_the_start_is_refused_here(tmp_path: Path) -> None:
+    none = tmp_path / "none.pem"
+    none.write_text("none", encoding="utf-8")
+    settings = Settings(
+        aws_endpoint_url_bedrock_runtime="https://localhost:1",
+        bridge_tls_cert=none,
+        bridge_tls_key=none,
+        session_encryption_keys=SecretStr("hunter2"),
+    )
+    findings = asyncio.run(check(settings))
+    assert not found(findings, "certificate").ok
+    assert "BRIDGE_TLS_CERT" in found(findings, "certificate").found
+    assert not found(findings, "session store").ok
+    assert "SESSION_ENCRYPTION_KEYS: key 1" in found(findings, "session store").found
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from websockets.protocol import State
 
 from opusagent.errors import ConfigError, TransportError
 from opusagent.transports import CallerTransport
+from opusagent.transports.certificate import server_tls
 from opusagent.transports.direct import DirectConnection
 
 __all__ = ["WebSocketServer", "connect"]
@@ -97,7 +98,7 @@ class WebSocketServer:
         self._tokens = {name: f"Bearer {token}".encode() for name, token in tokens.items()}
         self._refuse_new = refuse_new
         self._ping_s = ping_s
-        self._tls = None if tls_cert is None else _server_tls(tls_cert, tls_key)
+        self._tls = None if tls_cert is None else server_tls(tls_cert, tls_key)
         self._server: Server | None = None
 
     async def start(self) -> int:
@@ -340,12 +341,3 @@ def _json(body: bytes) -> Response:
 def _remote(connection: ServerConnection) -> str:
     address = connection.remote_address
     return str(address[0]) if address else ""
-
-
-def _server_tls(cert: Path, key: Path | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"BRIDGE_TLS_CERT: {cert}: {error}") from error
-    return context
