@@ -128,9 +128,12 @@ class Credentials:
         raise TransportError("NoCredentials", f"no answer within {self._fetch_s} s")
 
     def _load(self) -> Pinned:
-        key, secret = self._environ.get(_KEY), self._environ.get(_SECRET)
+        # A secret that is mounted as a file often ends with a newline; no key holds a space.
+        key, secret, token = (
+            self._environ.get(name, "").strip() for name in (_KEY, _SECRET, _TOKEN)
+        )
         if key and secret:
-            return Pinned(key, secret, self._environ.get(_TOKEN) or None)
+            return Pinned(key, secret, token or None)
         if self._chain is None:
             self._chain = self._make_chain()
         return self._chain()

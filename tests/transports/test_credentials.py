@@ -59,6 +59,16 @@ def test_a_session_token_of_the_environment_is_taken_along() -> None:
     run_clean(main)
 
 
+def test_the_newline_of_a_mounted_secret_is_no_part_of_a_key() -> None:
+    environ = {name: f"{value}\n" for name, value in KEYS.items()} | {"AWS_SESSION_TOKEN": "t\r\n"}
+
+    async def main() -> None:
+        pinned = await Credentials(utcnow=FakeClock().utcnow, environ=environ).get()
+        assert pinned == Pinned("AKIDEXAMPLE", "secret", "t")
+
+    run_clean(main)
+
+
 def test_nothing_secret_is_shown() -> None:
     assert "secret" not in repr(Pinned("AKID", "secret", "secret-token"))
 
