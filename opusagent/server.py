@@ -227,7 +227,8 @@ class BridgeServer:
             case BrokenRequest(got):
                 await self._refuse(caller, "broken_handshake", f"this cannot be read: {got}")
             case Asked(text, message):
-                await self._answer(CallerLine(caller, tenant, query or {}, text), message)
+                with bound(conversation_id=message.conversation_id):  # of a refusal as well
+                    await self._answer(CallerLine(caller, tenant, query or {}, text), message)
 
     async def _answer(self, line: CallerLine, message: messages.SessionRequest) -> None:
         await self._reception.look()  # before all that must not have changed when the call begins

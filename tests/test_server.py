@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from opusagent.agents import AgentDirectory
 from opusagent.bridges.under_way import REST_S
@@ -216,6 +218,16 @@ def test_who_comes_back_where_nothing_is_stored_is_refused_and_counted() -> None
             "opusagent_session_recoveries_total", {"outcome": "unknown"}
         )
         assert count == 1
+
+    on_an_exchange(main)
+
+
+def test_a_refusal_says_in_the_log_whom_it_met() -> None:
+    async def main(exchange: Exchange) -> None:
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            await exchange.resume("unknown")
+        (line,) = (line for line in lines if line["event"] == "call refused")
+        assert line["conversation_id"] == "unknown"
 
     on_an_exchange(main)
 
