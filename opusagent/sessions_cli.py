@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from opusagent import arguments
 from opusagent.errors import ConfigError, OpusAgentError, SessionUnreadable, StorageUnavailable
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-EXIT_FAILED: Final = 1
 DAY_S: Final = 86_400
 
 app = typer.Typer(
@@ -250,14 +246,16 @@ def _printable(value: object) -> str:
 
 
 def _show_table(rows: list[dict[str, Any]], place: str) -> None:
+    """Show a line for each session; however wide the terminal, no id is cut."""
     columns = ("id", "status", "tenant", "agent", "last_activity", "turns", "resumed_count")
-    console = Console(highlight=False)
-    if rows:
-        table = Table(*(name.replace("_", " ") for name in columns), box=None)
-        for row in rows:
-            table.add_row(*(escape(_printable(row.get(name, ""))) for name in columns))
-        console.print(table)
-    console.print(f"{len(rows)} in {escape(place)}", soft_wrap=True)
+    lines = [[_printable(row.get(name, "")) for name in columns] for row in rows]
+    if lines:
+        lines.insert(0, [name.replace("_", " ") for name in columns])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(padded).rstrip())
+    typer.echo(f"{len(rows)} in {place}")
 
 
 def _write_private(path: Path, text: str) -> None:

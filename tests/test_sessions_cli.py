@@ -113,6 +113,19 @@ def test_every_verb_explains_itself_with_an_example_and_the_flags_of_the_store(v
     assert "--bridge-port" not in result.output
 
 
+def test_no_id_is_cut_however_narrow_the_terminal(terminal: Terminal, tmp_path: Path) -> None:
+    long = "126463c0-08ef-4452-a97a-36978b0d629b"
+    stored(tmp_path, said(long), said("c2"))
+    terminal.monkeypatch.setenv("COLUMNS", "80")
+    head, *lines, last = terminal.sessions("list").out.splitlines()
+    assert head.split()[:3] == ["id", "status", "tenant"]
+    assert [line.split()[:4] for line in lines] == [
+        [name, "active", "acme", "sales"] for name in (long, "c2")
+    ]
+    assert NOW.isoformat() in lines[0]
+    assert last.startswith("2 in ")
+
+
 def test_the_verbs_are_named_by_the_help() -> None:
     result = CliRunner().invoke(app, ["sessions", "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
