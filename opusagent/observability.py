@@ -13,7 +13,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from prometheus_client import (
@@ -27,6 +27,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opusagent.config import Settings
 from opusagent.labels import KnownLabels
+from opusagent.log_stream import LossyStream
 
 __all__ = [
     "NAMED_LOGGERS",
@@ -66,6 +67,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         stream: Standard error unless given; standard output belongs to `--json`.
     """
     out = sys.stderr if stream is None else stream
+    written = cast("TextIO", LossyStream(out))
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -88,10 +90,10 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level]
         ),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(written),
         cache_logger_on_first_use=False,  # a second configuration must reach every module
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(written)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

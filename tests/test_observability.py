@@ -1,6 +1,8 @@
+import contextlib
 import io
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import structlog
@@ -45,6 +47,18 @@ def test_a_log_line_away_from_a_terminal_is_one_json_object_with_its_context() -
         "level": "info",
     }
     assert "conversation_id" not in second
+
+
+def test_a_log_that_cannot_be_written_disturbs_nobody_who_logs() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        configure_logging(Settings(), full)
+        log.warning("stream lost")
+        named_logger("session_manager_service").warning("sessions are not saved")
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        with contextlib.suppress(OSError):
+            full.close()
+        log.warning("stream lost")
 
 
 def test_private_fields_are_dropped_unless_they_are_asked_for() -> None:
