@@ -16,13 +16,14 @@ from opusagent.errors import ConfigError
 from opusagent.footprint import keep_small, settle
 from opusagent.hooks.hub import open_hooks
 from opusagent.observability import Metrics, configure_logging
+from opusagent.open_files import allow_open_files
 from opusagent.preflight import (
     bedrock_problem,
     make_connector,
     model_doubts,
     voice_doubts,
 )
-from opusagent.server import BridgeServer
+from opusagent.server import RESUMED_FACTOR, BridgeServer
 from opusagent.services.session_manager_service import SessionManagerService
 from opusagent.session_storage.opening import open_storage
 from opusagent.store import storage_settings
@@ -56,7 +57,8 @@ async def serve(settings: Settings) -> int:
     """
     configure_logging(settings)
     _log.info("settings", **effective(settings))
-    for sentence in warnings(settings):
+    files = allow_open_files(RESUMED_FACTOR * settings.session_max_concurrent)
+    for sentence in filter(None, (*warnings(settings), files.warning)):
         _log.warning(sentence)
     clock = SystemClock()
     credentials = Credentials(utcnow=clock.utcnow)
