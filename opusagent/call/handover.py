@@ -11,6 +11,7 @@ from opusagent.call.events import CloseReason, Effect, NoteSent, Report
 from opusagent.call.feed import Feed
 from opusagent.call.legs import Leg, LegRole, Legs
 from opusagent.call.plan import ContinuationPolicy
+from opusagent.call.stream_reports import standby_lost_report
 from opusagent.call.timers import Timers, earliest
 from opusagent.sonic.failures import Failure
 
@@ -150,13 +151,7 @@ class Handover:
         """It was refused, or broke; another is opened later."""
         self._standby = None
         self._legs.retire(leg, CloseReason.LOST)
-        self._out.append(
-            Report(
-                "standby lost",
-                {"stream": leg.id, "code": failure.code, "remedy": failure.remedy.value},
-                {"message": failure.message},
-            )
-        )
+        self._out.append(standby_lost_report(leg, failure))
         if self._continuation is not None:
             self._continuation.standby_lost(now)
 

@@ -11,7 +11,7 @@ from opusagent.call.legs import Leg
 from opusagent.sonic.failures import Failure
 from opusagent.sonic.history import History
 
-__all__ = ["history_figures", "lost_report", "switch_report"]
+__all__ = ["history_figures", "lost_report", "standby_lost_report", "switch_report"]
 
 
 def history_figures(ahead: History, rest: History) -> dict[str, JsonValue]:
@@ -27,13 +27,26 @@ def history_figures(ahead: History, rest: History) -> dict[str, JsonValue]:
 def lost_report(leg: Leg, failure: Failure, now: float) -> Report:
     """The stream that had the caller's ear, or should have got it, is gone."""
     age_s = leg.age_s(now)
+    return _of_failure(
+        "stream lost", leg, failure, age_s=None if age_s is None else round(age_s, 3)
+    )
+
+
+def standby_lost_report(leg: Leg, failure: Failure) -> Report:
+    """The stream that was to take over one day cannot be had, or broke."""
+    return _of_failure("standby lost", leg, failure)
+
+
+def _of_failure(event: str, leg: Leg, failure: Failure, **more: JsonValue) -> Report:
     fields: dict[str, JsonValue] = {
         "stream": leg.id,
         "code": failure.code,
         "remedy": failure.remedy.value,
-        "age_s": None if age_s is None else round(age_s, 3),
+        **more,
     }
-    return Report("stream lost", fields, {"message": failure.message})
+    if failure.may_be_shown:
+        return Report(event, {**fields, "message": failure.message})
+    return Report(event, fields, {"message": failure.message})
 
 
 def switch_report(

@@ -35,6 +35,11 @@ class Failure:
     code: str
     message: str = ""
 
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether the message is of the line or the account: no words of a conversation, and no keys."""
+        return _key(self.code) in _OF_LINE_OR_ACCOUNT
+
 
 OUR_CODES: Final = (
     "NoHead",
@@ -49,6 +54,22 @@ OUR_CODES: Final = (
 """Codes for what no exception of the service describes: no response head in time, a bare end of the
 stream, a broken connection, a send that blocks, a frame that cannot be decoded, no credentials to
 be had, a stream that takes everything and says nothing, and a replaced one that does not finish its answer."""
+
+# What breaks a frame or a request may quote it, and a signature that does not match the token that was signed.
+_OF_LINE_OR_ACCOUNT: Final = frozenset(
+    {
+        *(code.lower() for code in OUR_CODES if code != "Undecodable"),
+        "accessdenied",
+        "notauthorized",
+        "optinrequired",
+        "resourcenotfound",
+        "throttling",
+        "toomanyrequests",
+        "servicequotaexceeded",
+        "modelnotready",
+        "serviceunavailable",
+    }
+)
 
 # First match wins. A row holds the code without its ending (a pattern, `*` is any), a
 # piece of the message in lower case ("" is any message), and what to do. One class, ValidationException, stands for idle

@@ -516,6 +516,25 @@ def test_a_loss_is_reported_with_its_cause_and_what_was_done(talking: CallDriver
     assert report["lost_ms"] == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "is_shown"),
+    [
+        ("AccessDeniedException", "User: arn:aws:sts::1:assumed-role/x is not authorized", True),
+        ("ThrottlingException", "Too many requests [4f2a]", True),
+        ("ConnectionLost", "AWS_IO_SOCKET_CLOSED: socket is closed.", True),
+        ("ValidationException", "Invalid input: my name is Ann", False),
+        ("InvalidSignatureException", "The canonical string was x-amz-security-token:abc", False),
+    ],
+)
+def test_the_words_of_a_failure_are_logged_where_they_cannot_be_a_callers_or_a_key(
+    code: str, message: str, talking: CallDriver, *, is_shown: bool
+) -> None:
+    talking.breaks(code, message)
+    (lost,) = (report for _, report in talking.reports if report.event == "stream lost")
+    assert lost.fields.get("message") == (message if is_shown else None)
+    assert lost.private == ({} if is_shown else {"message": message})
+
+
 def test_speech_beyond_the_ring_is_counted_as_lost() -> None:
     call = CallDriver(head_s=None, plan=replace(PLAN, audio_buffer_s=1.0))
     call.initiate()
