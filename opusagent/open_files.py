@@ -6,6 +6,7 @@ Where it is not, the event loop closes new connections without a word: libuv doe
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,10 +46,15 @@ def for_calls(calls: int, *, soft: int, hard: int) -> Allowed:
     return Allowed(needed if hard == resource.RLIM_INFINITY else min(needed, hard), needed)
 
 
-def allow_open_files(calls: int) -> Allowed:
+def allow_open_files(
+    calls: int, *, set_limits: Callable[[int, tuple[int, int]], None] = resource.setrlimit
+) -> Allowed:
     """Raise this process's own limit as far as so many calls need and the system lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = for_calls(calls, soft=soft, hard=hard)
     if soft != resource.RLIM_INFINITY and allowed.files > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed.files, hard))
+        try:
+            set_limits(resource.RLIMIT_NOFILE, (allowed.files, hard))
+        except (OSError, ValueError):  # a sandbox; or macOS, which has a limit of its own beyond
+            return Allowed(soft, allowed.needed)
     return allowed

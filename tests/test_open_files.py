@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from resource import RLIM_INFINITY
 
 import pytest
 
-from opusagent.open_files import Allowed, for_calls
+from opusagent.open_files import Allowed, allow_open_files, for_calls
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,14 @@ def test_the_process_s_own_limit_is_raised(hard: int, then: str) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == then
+
+
+def test_a_system_that_does_not_let_it_leaves_it_as_it_was() -> None:
+    def refuse(_kind: int, _limits: tuple[int, int]) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert allow_open_files(10**9, set_limits=refuse).files == soft
 
 
 def test_a_bridge_that_may_open_too_few_says_so_at_the_start(tmp_path: Path) -> None:
