@@ -37,7 +37,6 @@ class EndedBy(enum.StrEnum):
     REFUSED = "refused"
     SOCKET = "socket"
     FAILURE = "failure"
-    VALIDATION = "validation"
     FENCED = "fenced"
     SHUTDOWN = "shutdown"
     TRANSFERRED = "transferred"
