@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from opusagent.session_storage.redis_url import RedisMode, RedisTarget
@@ -111,9 +111,10 @@ class RedisClient:
 
 def connect(target: RedisTarget, options: ConnectOptions) -> RedisClient:
     """A client of the target. Nothing is sent before its first use."""
-    errors: tuple[type[RedisError], ...] = (RedisConnectionError,)
+    # A primary that was made a replica keeps our connections: a new one finds who took its place.
+    errors: tuple[type[RedisError], ...] = (RedisConnectionError, ReadOnlyError)
     if options.retry_on_timeout:
-        errors = (RedisConnectionError, RedisTimeoutError)
+        errors += (RedisTimeoutError,)
     retry = Retry(
         ExponentialWithJitterBackoff(base=0.02, cap=0.2), _RETRIES, supported_errors=errors
     )

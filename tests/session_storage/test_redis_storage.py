@@ -446,6 +446,65 @@ async def test_a_failover_of_sentinel_is_survived_and_what_was_lost_is_noticed(
             assert await storage.retrieve_session("c") == lost
 
 
+class Door:
+    """An address that leads to one server and then to another, as a managed store's name does.
+
+    Connections that are open stay where they are.
+    """
+
+    def __init__(self, leads_to: int) -> None:
+        self.leads_to = leads_to
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[str]:
+        door = await asyncio.start_server(self._through, "127.0.0.1", 0)
+        async with door:
+            yield f"redis://127.0.0.1:{door.sockets[0].getsockname()[1]}"
+
+    async def _through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, to_behind = await asyncio.open_connection("127.0.0.1", self.leads_to)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pump(reader, to_behind))
+            tasks.create_task(self._pump(behind, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@running
+async def test_a_primary_that_was_made_a_replica_is_left_for_the_one_in_its_place(
+    tmp_path: Path,
+) -> None:
+    with (
+        valkey.running(tmp_path, "repl-diskless-sync-delay 0") as primary,
+        valkey.running(tmp_path, f"replicaof 127.0.0.1 {primary.port}") as replica,
+        replica.client() as of_replica,
+        primary.client() as of_primary,
+    ):
+        valkey.wait_until(
+            lambda: of_replica.info("replication")["master_link_status"] == "up", "a replica"
+        )
+        door = Door(primary.port)
+        async with door.opened() as url, opened(url) as storage:
+            names = [f"c{n}" for n in range(20)]
+            async with asyncio.TaskGroup() as tasks:  # so that many connections are open
+                for name in names:
+                    tasks.create_task(storage.store_session(name, {"n": 1}))
+            of_replica.replicaof("NO", "ONE")
+            of_primary.replicaof("127.0.0.1", replica.port)
+            assert "ReadOnlyError" in await fails_soon(storage.store_session("c0", {"n": 2}))
+            door.leads_to = replica.port
+            async with asyncio.TaskGroup() as tasks:
+                for name in names:
+                    tasks.create_task(storage.store_session(name, {"n": 2}))
+            assert await storage.claim_session("c0", "me") is not None
+            assert of_replica.hget("opusagent:session:c19", "doc") == b'{"n":2}'
+
+
 @pytest.mark.filterwarnings("ignore:Unclosed ClusterNode:ResourceWarning")
 @running
 async def test_a_cluster_spreads_sessions_and_every_node_tells_of_a_claim(tmp_path: Path) -> None:
