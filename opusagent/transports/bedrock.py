@@ -161,10 +161,11 @@ class BedrockConnector:
             await exchange.close(limit_s=self._limits.close_s)
         return True
 
-    def note(self, failure: TransportError) -> None:
+    def note(self, failure: TransportError, pinned: Pinned | None) -> None:
         """Look at why a stream failed: keys that the service refuses are not shown to it again."""
-        if classify(failure.code, failure.message).remedy is Remedy.REFRESH:
-            self._credentials.forget()
+        remedy = classify(failure.code, failure.message).remedy
+        if remedy is Remedy.REFRESH and pinned is not None:
+            self._credentials.forget(pinned)
 
     async def _base_config(self) -> AsyncBedrockRuntimeConfig:
         """Give what all clients begin with; the SDK copies it for each."""
@@ -237,7 +238,7 @@ class BedrockTransport:
         error = self._output.exception()
         if error is not None:
             failure = _failure(error)
-            self._connector.note(failure)
+            self._connector.note(failure, self._pinned)
             raise failure
         _, self._receiver = self._output.result()
 
@@ -293,7 +294,7 @@ class BedrockTransport:
         except TransportError as error:
             if self._is_ending and error.code in ("ConnectionLost", "Closed"):
                 return None
-            self._connector.note(error)
+            self._connector.note(error, self._pinned)
             raise
         if event is not None or self._is_ending:
             return event

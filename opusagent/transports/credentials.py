@@ -98,10 +98,11 @@ class Credentials:
         expiry = f", valid until {pinned.expires_at:%H:%M} UTC" if pinned.expires_at else ""
         return f"access key {pinned.access_key_id[:4]}…{pinned.access_key_id[-2:]}{expiry}"
 
-    def forget(self) -> None:
-        """Fetch anew at the next call: the service has refused what we have."""
-        self._current = None
-        self._chain = None
+    def forget(self, refused: Pinned) -> None:
+        """Fetch anew at the next call: the service has refused these. Newer ones stay."""
+        if self._current == refused:
+            self._current = None
+            self._chain = None
 
     def _fetch(self) -> asyncio.Future[Pinned]:
         """Fetch, once at a time, whether or not anybody waits for the outcome."""

@@ -569,6 +569,41 @@ def test_streams_that_open_together_have_a_connection_each_and_fail_alone(tmp_pa
     run_clean(main)
 
 
+@pytest.mark.parametrize("when", ["at its head", "later"])
+def test_keys_that_the_service_refuses_are_not_shown_to_it_again(tmp_path: Path, when: str) -> None:
+    keys = iter(("AKIDFIRST", "AKIDSECOND", "AKIDTHIRD"))
+
+    def refuse_the_first(request: StreamRequest, writer: StreamWriter) -> Handler | Refusal:
+        if request.credential_id != "AKIDFIRST":
+            return echo(request, writer)
+        if when == "at its head":
+            return Refusal(403, "ExpiredTokenException", "The security token is expired")
+        writer.fail("validationException", "The security token is expired")
+        return Handler(writer)
+
+    async def main() -> None:
+        service = Scripted(refuse_the_first)
+        credentials = Credentials(
+            utcnow=SystemClock().utcnow, environ={}, chain=lambda: Pinned(next(keys), "secret")
+        )
+        async with serving(tmp_path, service) as rig:
+            connector = rig.connector(credentials=credentials)
+            old, late, new = (connector.connect() for _ in range(3))
+            for stream in (old, late):
+                await stream.open()
+            for stream in (old, late):
+                with pytest.raises(TransportError, match="expired"):
+                    await stream.receive()
+                assert (await credentials.get()).access_key_id == "AKIDSECOND"
+            await new.open()
+            await new.send(EVENT)
+            assert await new.receive() == EVENT
+            for stream in (old, late, new):
+                await stream.close()
+
+    run_clean(main)
+
+
 def test_new_credentials_are_for_new_streams_only(tmp_path: Path) -> None:
     keys = iter(("AKIDFIRST", "AKIDSECOND"))
 
@@ -581,7 +616,7 @@ def test_new_credentials_are_for_new_streams_only(tmp_path: Path) -> None:
             connector = rig.connector(credentials=credentials)
             first, second = connector.connect(), connector.connect()
             await first.open()
-            credentials.forget()
+            credentials.forget(await credentials.get())
             await second.open()
             for stream in (first, second):
                 await stream.send(EVENT)

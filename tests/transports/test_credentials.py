@@ -139,6 +139,24 @@ def test_old_credentials_serve_as_long_as_they_are_valid_when_there_are_no_new_o
     run_clean(main)
 
 
+def test_an_old_stream_that_is_refused_does_not_cost_the_others_their_new_keys() -> None:
+    clock = FakeClock()
+    chain = Chain(clock, timedelta(hours=1))
+
+    async def main() -> None:
+        credentials = Credentials(utcnow=clock.utcnow, environ={}, chain=chain)
+        old = await credentials.get()
+        credentials.forget(old)
+        new = await credentials.get()
+        assert new.access_key_id == "AKID2"
+        chain.broken = True
+        credentials.forget(old)  # of a second stream, a moment later
+        assert await credentials.get() == new
+        assert chain.asked == 2
+
+    run_clean(main)
+
+
 def test_a_chain_that_hangs_is_given_up_in_time() -> None:
     clock = FakeClock()
     chain = Chain(clock, timedelta(hours=1))
