@@ -73,11 +73,11 @@ class Chronicle:
         return state.model_copy()
 
     def restore(self, state: SessionState) -> None:
-        """Go on from what another process has stored."""
+        """Go on from what another process has stored, whose clock may be ahead of ours."""
         self._switches = list(state.stream_switches)
-        self._newest_at = max(
-            [self._newest_at, *(i.at for i in state.conversation_history if i.at)]
-        )
+        said = [item.at for item in state.conversation_history if item.at]
+        called = [call.ended_at or call.started_at for call in state.function_calls]
+        self._newest_at = max([self._newest_at, *said, *called])
         self.transcript.restore_conversation_context(state.conversation_history, at=self.at())
         self.ledger.restore_function_calls(state.function_calls)
 

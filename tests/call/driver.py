@@ -194,6 +194,8 @@ class CallDriver:
     offered: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24")
     resume_from: SessionState | None = None
     start_afresh: bool = False
+    clock_s: float = 0.0
+    """How far the time of day of this process is ahead of another's."""
 
     services: dict[StreamId, Service] = field(default_factory=dict)
     heard: list[tuple[float, PeerEvent]] = field(default_factory=list)
@@ -221,7 +223,7 @@ class CallDriver:
         self._next_frame = 0
 
     def utcnow(self) -> datetime:
-        return EPOCH + timedelta(seconds=self.now)
+        return EPOCH + timedelta(seconds=self.now + self.clock_s)
 
     # Running effects, as a shell does
 

@@ -831,6 +831,31 @@ def test_the_restored_stream_is_opened_exactly_like_the_first() -> None:
     assert other.live.prompt_start == call.live.prompt_start
 
 
+def test_a_process_whose_clock_is_behind_tells_what_was_said_after_a_call_after_it(
+    call: CallDriver,
+) -> None:
+    call.quiet(0.3)
+    call.hears("What is my balance?")
+    call.advance(1.0)
+    call.live.ask("t-1", "lookup", {})
+    call.deliver()
+    call.advance(1.0)
+    call.tool_done(call.tools[0], {"balance": 42})
+    behind = call.elsewhere(clock_s=-5.0)
+    behind.come_back()
+    behind.advance(0.1)
+    behind.says("It is forty-two.", 7, 0.5)
+    behind.advance(0.6)
+    behind.hears("And now?")
+    behind.breaks()
+    behind.advance(0.1)
+    result = '[called lookup with {}; result: {"balance": 42}]'
+    assert behind.live.told == [
+        ("USER", "What is my balance?"),
+        ("ASSISTANT", f"{result} It is forty-two."),
+    ]
+
+
 def test_what_tools_have_noted_is_kept(call: CallDriver) -> None:
     call.hears("My name is Ann.")
     state = call.saves[-1]
