@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import itertools
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -413,6 +415,28 @@ async def test_what_could_not_be_written_for_the_life_of_a_session_is_given_up(
     tries = len(bench.storage.log)
     await later(60)
     assert len(bench.storage.log) == tries
+    assert not bench.service.is_failing
+    assert held.is_clean.is_set()
+
+
+@in_virtual_time
+async def test_nothing_is_kept_of_a_call_that_let_go(bench: Bench) -> None:
+    held = bench.hold()
+    held.put(bench.state())
+    held.release()
+    await later(0.1)
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None
+
+
+@in_virtual_time
+async def test_a_call_that_has_nothing_to_store_is_not_waited_for(bench: Bench) -> None:
+    bench.hold()
+    began = bench.clock.monotonic()
+    assert await bench.service.flush(0.5) == 0
+    assert bench.clock.monotonic() == began
 
 
 @in_virtual_time
