@@ -87,6 +87,10 @@ class Leg:
         """Seconds since its head; None if there was none."""
         return None if self.opened_at is None else now - self.opened_at
 
+    def lived_s(self, now: float) -> float:
+        """Seconds for which it has heard the caller."""
+        return 0.0 if self.live_at is None else now - self.live_at
+
     def is_echo(self, text: str) -> bool:
         """Whether this repeats what was typed to the stream; some services say it once more."""
         if text.strip() not in self.typed:

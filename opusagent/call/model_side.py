@@ -206,8 +206,7 @@ class ModelSide:
         old, new = self.live, self._handover.take_standby()
         assert old is not None
         assert new is not None
-        assert old.live_at is not None
-        self._recovery.lived(now - old.live_at)
+        self._recovery.lived(old.lived_s(now))
         old.late_turns = old.untold if self.debts.unanswered_speech else ALL
         figures = self._go_live(new, now)
         self._out.append(switch_report(old, new, cause, figures, now))
@@ -220,6 +219,7 @@ class ModelSide:
         """No standby can be had while the live stream is open: close it, and keep the caller's audio."""
         old = self.live
         assert old is not None
+        self._recovery.lived(old.lived_s(now))
         age_s = round(old.age_s(now) or 0.0, 3)
         self._out.append(Report("closed first", {"stream": old.id, "age_s": age_s}))
         self._leave(old, CloseReason.REPLACED, now)

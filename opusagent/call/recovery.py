@@ -37,6 +37,10 @@ MAX_REFUSALS = 2
 _QUICK_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 _SLOW_S = (1.0, 2.0, 4.0, 8.0)  # throttling: jittered, as the service asks for
 
+SLOW_AT_MOST_S = 1.0
+"""For a call that a stream has carried: where calls share a full quota, the place that one gives up goes to
+whoever asks first, and after `GIVE_UP_AFTER_S` without one its caller is hung up on."""
+
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
@@ -61,6 +65,7 @@ class Recovery:
         self.takes_ahead = True
         """Whether a standby is told what is settled before it is used: none that was has died soon."""
         self._accepted_share = 1.0  # what the service has not refused in this call
+        self._was_carried = False  # some stream lived
         self._begin()
 
     def _begin(self) -> None:
@@ -75,6 +80,7 @@ class Recovery:
     def lived(self, lived_s: float) -> None:
         """A stream was replaced after so long: if that was long, what went wrong before is over."""
         if lived_s >= EARLY_DEATH_S:
+            self._was_carried = True
             self._begin()
 
     def standby_lost(self, failure: Failure, *, told_ahead: bool) -> None:
@@ -101,9 +107,9 @@ class Recovery:
             told_ahead: Whether some of it while it was a standby.
         """
         lived = lived_s is not None and lived_s >= EARLY_DEATH_S
-        if lived:
-            self._begin()
-        elif lived_s is not None:
+        if lived_s is not None:
+            self.lived(lived_s)
+        if lived_s is not None and not lived:
             self._early_deaths += 1
             self.takes_ahead &= not told_ahead
             if had_history:
@@ -138,6 +144,8 @@ class Recovery:
             case Remedy.REOPEN_LATER:
                 wait_s = _SLOW_S[min(self._slow, len(_SLOW_S) - 1)]
                 self._slow += 1
+                if self._was_carried:
+                    wait_s = min(wait_s, SLOW_AT_MOST_S)
                 return wait_s * (0.5 + 0.5 * self._random())
             case Remedy.REFRESH:
                 self._refreshes += 1

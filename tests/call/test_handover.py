@@ -517,6 +517,31 @@ def test_when_the_quota_is_full_until_the_deadline_the_old_stream_goes_first_and
     assert 500 <= gap <= 800
 
 
+@pytest.mark.parametrize("refused_before", [0, 2])
+def test_a_caller_whose_stream_was_closed_first_is_not_hung_up_on_before_many_tries(
+    refused_before: int,
+) -> None:
+    call = CallDriver(PLAN_SHORT, head_s=None)
+    call.initiate()
+    for _ in range(refused_before):
+        call.breaks(*THROTTLED)
+        call.advance(2.1)
+    call.handle(StreamOpened(call.newest.id))
+    call.start()
+    first = call.newest
+    while first.closed is None:
+        call.quiet(0.1)
+        if call.newest is not first and call.newest.closed is None:
+            call.breaks_standby(*THROTTLED)
+    closed_at, before = call.now, len(call.services)
+    while not call.finished:
+        if call.newest.closed is None:
+            call.breaks(*THROTTLED)
+        call.quiet(0.1)
+    assert call.now - closed_at >= 9.9
+    assert len(call.services) - before >= 9
+
+
 def test_a_standby_that_comes_too_late_for_the_deadline_is_still_used() -> None:
     call = aged()
     call.head_s = None

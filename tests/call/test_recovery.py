@@ -126,6 +126,17 @@ def test_throttling_of_a_stream_that_lived_is_tried_at_once_and_then_later() -> 
     assert wait_s >= 0.5
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_call_that_was_carried_asks_often_for_its_place(*, replaced: bool) -> None:
+    recovery = new()
+    if replaced:
+        recovery.lived(100.0)
+    else:
+        recovery.after(LOST, lived_s=100.0, had_history=True)
+    waits = [recovery.after(BUSY, lived_s=None, had_history=False) for _ in range(9)]
+    assert all(wait_s is not None and 0.5 <= wait_s <= 1.0 for wait_s in waits)
+
+
 def test_what_was_refused_once_is_not_tried_again_in_the_same_call() -> None:
     recovery = new()
     recovery.after(REFUSED, lived_s=0.1, had_history=True)
