@@ -131,6 +131,25 @@ def test_a_text_that_comes_late_for_an_answered_turn_counts_and_one_for_a_replay
     ]
 
 
+def test_of_a_turn_that_is_replayed_no_late_text_counts_where_that_of_the_answered_one_has_come() -> (
+    None
+):
+    call = ready()
+    call.talk(0.6)
+    call.quiet(0.6)
+    call.says("Yes.", 3, 0.5, end=MORE)
+    call.hears("Is it ready?")  # late, but before the switch
+    for _ in range(100):
+        if not switched(call):
+            call.talk(0.2)
+    assert switched(call) == [(1, 2, "deadline")]
+    old = one(call, 1)
+    old.writer.text(Role.USER, Stage.FINAL, ["And when?"], StopReason.PARTIAL_TURN)
+    call.deliver(old)
+    call.quiet(0.6)
+    assert [text for kind, text in call.said if kind == "input"][-1] == "Is it ready?"
+
+
 # What breaks off
 
 
