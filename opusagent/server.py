@@ -261,7 +261,7 @@ class BridgeServer:
             await self._refuse(caller, "unknown_session", Refused(Refusal.FOREIGN).words)
         elif self._draining:  # not refused: she would be hung up on
             await caller.close(1012, "service restart")
-        elif len(self._calls) >= RESUMED_FACTOR * self._settings.session_max_concurrent:
+        elif self._calls.expected >= RESUMED_FACTOR * self._settings.session_max_concurrent:
             self._metrics.recovery("at_capacity")
             await self._refuse(caller, "at_capacity", "all lines are busy")
         elif self._sessions is None:

@@ -712,6 +712,22 @@ def test_callers_who_come_back_are_taken_above_the_capacity_up_to_twice() -> Non
     in_a_house(main)
 
 
+def test_no_more_than_twice_the_capacity_are_taken_though_all_come_back_at_once() -> None:
+    async def main(house: House) -> None:
+        names = [f"c{n}" for n in range(6)]
+        for name in names:
+            await house.keep(name, conversation_history=ANN)
+        async with house.process(session_max_concurrent=2) as here:
+            here.storage.delay_s = 0.02
+            async with asyncio.TaskGroup() as tasks:
+                asked = [tasks.create_task(here.resume(name)) for name in names]
+            phones = [one.result() for one in asked]
+            assert sum(phone.accepted for phone in phones) == 4
+            assert sum(phone.refused == "all lines are busy" for phone in phones) == 2
+
+    in_a_house(main)
+
+
 def test_a_caller_who_comes_back_to_her_own_call_needs_no_free_line() -> None:
     async def main(house: House) -> None:
         async with house.process(session_max_concurrent=1) as here:

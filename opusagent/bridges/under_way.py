@@ -57,6 +57,11 @@ class CallsUnderWay:
         """The call of a conversation."""
         return self._calls.get(conversation_id)
 
+    @property
+    def expected(self) -> int:
+        """How many there will be once all have begun whose conversations are being taken up."""
+        return len(self._calls.keys() | self._taking_up.keys())
+
     @contextmanager
     def taking_up(self, conversation_id: str) -> Iterator[None]:
         """Somebody finds out, inside the block, whether a conversation can go on here."""
