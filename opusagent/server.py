@@ -269,7 +269,7 @@ class BridgeServer:
             await self._refuse(caller, "unknown_session", Refused(Refusal.UNKNOWN).words)
         else:
             match await self._take_up(self._sessions, message.conversation_id, tenant):
-                case Resumed() if self._draining:  # since it was asked for
+                case _ if self._draining:  # since it was asked for
                     await caller.close(1012, "service restart")
                 case Resumed(state):
                     await self._carry(line, message, resume_from=state)

@@ -829,6 +829,21 @@ def test_a_resume_that_is_overtaken_by_the_signal_is_sent_on() -> None:
     in_a_house(main)
 
 
+def test_no_conversation_begins_afresh_in_a_process_that_lets_go() -> None:
+    async def main(house: House) -> None:
+        async with house.process(on_unknown_session="fresh") as old:
+            old.storage.delay_s = 0.1
+            async with asyncio.TaskGroup() as tasks:
+                asked = tasks.create_task(old.resume())
+                await pass_time(0.05)
+                tasks.create_task(old.server.drain())
+            await pass_time(1.0)
+            assert asked.result().end.closed_with == (1012, "service restart")
+            assert not asked.result().accepted
+
+    in_a_house(main)
+
+
 def test_while_the_store_is_down_calls_run_on_at_a_signal() -> None:
     async def main(house: House) -> None:
         async with house.process(drain_seconds=30) as here:
