@@ -193,7 +193,7 @@ class Call:
                 | phone_events.UserStreamClosed()
                 | phone_events.DtmfPressed()
             ):
-                if self._talk is not None:
+                if self._talk is not None and not self._opening.keeps(event):
                     self._talk.caller_event(event, now)
             case (
                 phone_events.TransferStatus()

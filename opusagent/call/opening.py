@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -23,6 +24,9 @@ ACCEPT_AFTER_S = 1.0
 START_AFTER_S = 1.5
 """The `start` activity came 60 ms after the answer on a live capture; a tenant may suppress it."""
 
+MAX_EARLY = 500
+"""What is kept of what the caller does before it is settled who answers: 10 s of frames of 20 ms."""
+
 
 class Opening:
     """Takes a call, and begins the conversation once the line is through."""
@@ -33,6 +37,7 @@ class Opening:
         self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
+        self._early: deque[phone_events.CallerDid] = deque(maxlen=MAX_EARLY)
 
     def requested(self, event: phone_events.SessionRequested, now: float) -> None:
         """Somebody calls."""
@@ -142,7 +147,16 @@ class Opening:
             line.note(agent=line.plan.agent_name)
             talk = self.begin_conversation(now)
         talk.model.open(now)
+        while self._early:
+            talk.caller_event(self._early.popleft(), now)
         return talk
+
+    def keeps(self, event: phone_events.CallerDid) -> bool:
+        """Whether it is kept for who answers, because that is not settled yet."""
+        if self._line.plan.settle is None or self._started:
+            return False
+        self._early.append(event)
+        return True
 
     @property
     def waits(self) -> bool:

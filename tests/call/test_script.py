@@ -238,3 +238,21 @@ def test_parameters_are_stored_within_bounds() -> None:
     assert len(kept) == MAX_PARAMETERS
     assert kept["callee"] == "1"
     assert "long" not in kept
+
+
+def test_what_the_caller_does_before_her_agent_is_known_reaches_that_agent() -> None:
+    secretive = plan_of("You answer.", dtmf={"sensitive": True})
+    call = CallDriver(replace(PLAN, settle=lambda _: secretive))
+    call.initiate()
+    call.phone.start_user_stream()
+    call.flush()
+    said = call.talk(0.6)
+    call.phone.dtmf("47")
+    call.flush()
+    said += call.quiet(0.6)
+    assert not call.services  # no `start` came: it is waited for a little longer
+    call.advance(0.5)
+    said += call.quiet(2.0)
+    assert call.live.frames == said
+    assert call.live.typed == ["The caller pressed these keys on the telephone: 4 7"]
+    assert not [r for _, r in call.reports if r.event == "dtmf" and r.private]
