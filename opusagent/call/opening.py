@@ -34,7 +34,6 @@ class Opening:
     def __init__(self, line: Line, departure: Departure) -> None:
         self._line = line
         self._departure = departure
-        self._start_came = False
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
         self._early: deque[phone_events.CallerDid] = deque(maxlen=MAX_EARLY)
@@ -113,11 +112,10 @@ class Opening:
     def await_start(self, now: float) -> None:
         """Take the call as started soon, if it has not started."""
         if not self._started:
-            self._line.timers.set(Timer.START, now if self._start_came else now + START_AFTER_S)
+            self._line.timers.set(Timer.START, now if self._is_through else now + START_AFTER_S)
 
     def start_came(self, parameters: Mapping[str, JsonValue], now: float) -> None:
         """VoiceAI Connect says that the call is through, and who was called."""
-        self._start_came = True
         self._line.note(start=kept_parameters(parameters))
         self.start(now)
 
@@ -128,7 +126,7 @@ class Opening:
             return
         self._started = True
         line.timers.clear(Timer.START)
-        if not self._start_came:
+        if not self._is_through:
             line.note(start={})
         talk = self._settle(line.talk, now) if line.plan.waits_for_start else line.talk
         talk.changed = True
@@ -157,6 +155,11 @@ class Opening:
             return False
         self._early.append(event)
         return True
+
+    @property
+    def _is_through(self) -> bool:
+        """Whether the start activity came, here or to another process: it does not come again."""
+        return self._line.state is not None and "start" in self._line.state.metadata
 
     @property
     def waits(self) -> bool:

@@ -201,6 +201,20 @@ def test_a_call_that_is_taken_up_elsewhere_before_it_has_started_opens_one_strea
     assert [s.system_prompt for s in other.services.values()] == ["Called: +4930100"]
 
 
+def test_what_one_process_was_told_at_the_start_the_next_one_greets_with() -> None:
+    plan = plan_of("You answer.", greeting={"text": "Greet a caller of tier {start.X-Tier|none}."})
+    call = CallDriver(replace(plan, resume_grace_s=60.0), head_s=None)
+    call.initiate()
+    call.advance(1.1)
+    start(call)
+    other = call.elsewhere(head_s=0.1)  # before anybody has said anything
+    other.come_back()
+    other.advance(0.5)
+    assert other.live.typed == ["Greet a caller of tier gold."]
+    assert other.call.state is not None
+    assert other.call.state.metadata["start"] == START
+
+
 # The called number decides who answers
 
 
