@@ -64,11 +64,13 @@ class Outbox:
         self._size -= len(text)
         return text
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def clear(self) -> tuple[str, ...]:
+        """Forget everything; returns the messages with bot audio that waited, in order."""
+        audio = tuple(text for text in self._in_turn if text.startswith(_CHUNK))
         self._answers.clear()
         self._in_turn.clear()
         self._size = 0
+        return audio
 
     def _take_audio_back(self) -> set[str]:
         """Drop audio, and the streams of which nothing was sent; returns these."""

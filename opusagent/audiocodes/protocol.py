@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from pydantic import JsonValue
 
-from opusagent.audio.convert import Encoder
+from opusagent.audio.convert import Decoder, Encoder
 from opusagent.audio.formats import MediaFormat
 from opusagent.audiocodes import messages
 from opusagent.audiocodes.activities import names_caller, read_activity, write_event
 from opusagent.audiocodes.caller_stream import CallerStream
-from opusagent.audiocodes.codec import ChunkWriter, UnknownMessage, dump, parse
+from opusagent.audiocodes.codec import ChunkWriter, UnknownMessage, dump, parse, parse_bot
 from opusagent.audiocodes.events import (
     CallerEvent,
     CallerHungUp,
@@ -311,6 +311,13 @@ class AudioCodesProtocol:
         play, self._play = self._play, None
         if play is not None and play.started:
             self._send(messages.PlayStreamStop(stream_id=play.start.stream_id))
+
+    def audio_in(self, texts: Sequence[str]) -> bytes:
+        """The PCM of bot audio that was written here."""
+        decoder = Decoder(self._play_format)
+        said = (parse_bot(text) for text in texts)
+        chunks = (one.audio_chunk for one in said if isinstance(one, messages.PlayStreamChunk))
+        return b"".join(map(decoder.feed, chunks))
 
     # What the bot heard
 

@@ -181,8 +181,7 @@ class BaseBridge:
             self._tasks.create_task(self._caller.close(1000, "resumed on another socket"))
             self._left.set()
             self._caller, self._left = caller, left
-            self._outbox.clear()
-            self.step(CallerAttached(text))
+            self.step(CallerAttached(text, self._outbox.clear()))
             self._serve_caller()
             await left.wait()
 
@@ -299,10 +298,10 @@ class BaseBridge:
             # The reader learns of it as well; whoever is first tells the core.
             self._lose(caller)
 
-    def _lose(self, caller: CallerTransport) -> None:
+    def _lose(self, caller: CallerTransport, *unsent: str) -> None:
         """A websocket is gone; one that was replaced is nobody's loss."""
         if caller is self._caller:
-            self.step(CallerLost())
+            self.step(CallerLost((*unsent, *self._outbox.clear())))
 
     def _send(self, texts: list[str]) -> None:
         while self._writer_waits and not self._outbox.size and self._caller.send_now(texts[0]):
@@ -311,9 +310,9 @@ class BaseBridge:
                 return
         self._outbox.put(texts)
         if self._outbox.size > self._max_unsent:
-            self._outbox.clear()
+            unsent = self._outbox.clear()
             self._report(Report("caller does not read"))
-            self._loop.call_soon(self._lose, self._caller)
+            self._loop.call_soon(self._lose, self._caller, *unsent)
             self._tasks.create_task(self._caller.close(1008, "the peer does not read"))
         self._to_send.set()
 

@@ -114,9 +114,12 @@ class BotVoice:
             for chunk, content_id in turn.chunks:
                 self._playback.add(chunk, content_id)
 
-    def hold(self) -> None:
-        """The phone is gone: keep what it has not been given, to a bound."""
+    def hold(self, unsent: bytes) -> None:
+        """The phone is gone: keep what it has not been given, to a bound. `unsent` was on its way there."""
         self._held = True
+        if unsent:
+            self._playback.put_back(unsent)
+            self._open = True
 
     def resume(self, phone: AudioCodesProtocol, now: float) -> None:
         """Another websocket took its place: go on in a new play stream."""

@@ -6,7 +6,7 @@ told comes in as inputs with the time, what it wants leaves as effects, in order
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from pydantic import JsonValue
@@ -108,8 +108,8 @@ class Call:
             case StateChanged(key, value):
                 if self._talk is not None:
                     self._talk.actions.state_changed(key, value)
-            case CallerAttached(text):
-                self._caller_attached(text, now)
+            case CallerAttached(text, unsent):
+                self._caller_attached(text, unsent, now)
             case CallerLost() | BegunAnew() | HangUp() | Drain() | Fenced():
                 self._must_end(event, now)
             case _:
@@ -229,12 +229,12 @@ class Call:
             case _:
                 self._line.out.append(note_of(event))
 
-    def _caller_attached(self, text: str | bytes, now: float) -> None:
+    def _caller_attached(self, text: str | bytes, unsent: Sequence[str], now: float) -> None:
         """The caller is back: a websocket that is still open loses to the new one."""
         if self._talk is None:
             return
         if self.phase not in (Phase.DETACHED, Phase.ENDING):
-            self._comeback.detach(now)
+            self._comeback.detach(now, unsent)
         self._phone.attach()
         self._from_caller(text, now)
 
@@ -298,8 +298,8 @@ class Call:
         self, event: CallerLost | BegunAnew | HangUp | Drain | Fenced, now: float
     ) -> None:
         match event:
-            case CallerLost():
-                self._caller_lost(now)
+            case CallerLost(unsent):
+                self._caller_lost(unsent, now)
             case BegunAnew():
                 if self.phase is Phase.DETACHED:
                     self._departure.did_not_come_back("the caller began anew", now)
@@ -313,15 +313,15 @@ class Call:
                 self._line.last.append(HangUpSocket(1000, "resumed elsewhere"))
                 self._line.end(EndedBy.FENCED, "another process has the conversation", now)
 
-    def _caller_lost(self, now: float) -> None:
+    def _caller_lost(self, unsent: Sequence[str], now: float) -> None:
         if self.phase is Phase.DETACHED:
             return
         goes_on = self._talk is not None and self.phase is not Phase.ENDING
         if goes_on and self._departure.draining:
-            self._comeback.detach(now)
+            self._comeback.detach(now, unsent)
             self._departure.drain_by(now, now)
         elif goes_on and self._plan.resume_grace_s > 0:
-            self._comeback.detach(now)
+            self._comeback.detach(now, unsent)
         else:
             by = self._departure.by if self.phase is Phase.ENDING else EndedBy.SOCKET
             self._line.end(by, "the websocket closed without session.end", now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from opusagent.audio.formats import MediaFormat
 from opusagent.audiocodes import events as phone_events
 from opusagent.call.departure import Departure
@@ -39,8 +41,8 @@ class Comeback:
         self._start_afresh = start_afresh
         self._detached_at = 0.0
 
-    def detach(self, now: float) -> None:
-        """The websocket is gone; she has a while to come back."""
+    def detach(self, now: float, unsent: Sequence[str]) -> None:
+        """The websocket is gone; she has a while to come back. For `unsent` see `CallerLost`."""
         line = self._line
         self._departure.interrupted()
         line.phase = Phase.DETACHED
@@ -49,7 +51,7 @@ class Comeback:
         line.timers.set(Timer.GRACE, now + line.plan.resume_grace_s)
         line.report("caller lost")
         if line.talk is not None:
-            line.talk.caller_lost(now)
+            line.talk.caller_lost(now, unsent)
         if line.state is not None:
             line.state.status = SessionStatus.PAUSED
 

@@ -7,7 +7,7 @@ the transcript, the ledger and the greeting, and knows nothing of how a call beg
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 from pydantic import JsonValue
@@ -147,11 +147,11 @@ class Conversation:
         self._note_given()
         self._succession.look(now)
 
-    def caller_lost(self, now: float) -> None:
+    def caller_lost(self, now: float, unsent: Sequence[str]) -> None:
         """Her websocket is gone: the model hears silence, and what it says is kept."""
         self._caller_withheld(now)
+        self._phone.detach(now, unsent)
         self._comfort.stop(now)
-        self._phone.detach(now)
         self.actions.privacy.caller_lost(now)
         self.changed = True
 

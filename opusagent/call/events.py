@@ -211,14 +211,20 @@ class FromCaller:
 
 @dataclass(frozen=True, slots=True)
 class CallerLost:
-    """The caller's websocket is gone."""
+    """The caller's websocket is gone. `unsent`: messages with bot audio that did not leave any more."""
+
+    unsent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CallerAttached:
-    """The caller is back on a new websocket, whose first valid message this is."""
+    """The caller is back on a new websocket, whose first valid message this is.
+
+    `unsent`: messages with bot audio that did not leave on the old one any more, if that was still open.
+    """
 
     text: str | bytes
+    unsent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,12 @@ class PhoneSide:
 
     # Losing and finding the caller
 
-    def detach(self, now: float) -> None:
-        """The websocket is gone."""
+    def detach(self, now: float, unsent: Sequence[str]) -> None:
+        """The websocket is gone; `unsent` are messages with bot audio that did not leave on it any more."""
         self.wire.lost()
         self.stream_closed(now)
         self._told_started = False
-        self._voice.hold()
+        self._voice.hold(self.wire.audio_in(unsent))
 
     def attach(self) -> None:
         """There is another websocket; nothing has come on it yet."""

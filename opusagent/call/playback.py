@@ -90,6 +90,16 @@ class Playback:
         begun, self._begun = self._begun, []
         return begun
 
+    def put_back(self, pcm: bytes) -> None:
+        """Hand over again, before all that waits, what was handed over last: it never reached the phone."""
+        self._queue.appendleft(memoryview(pcm))
+        self._queued += len(pcm)
+        self._ends_at -= len(pcm) / self._rate
+        of_before = max(len(pcm) - self._given, 0)  # it belonged to another play stream
+        self._given -= len(pcm) - of_before
+        self._added += of_before
+        self._marks = [(start + of_before, content_id) for start, content_id in self._marks]
+
     def interrupt(self, now: float, *, flushed: bool) -> Cut:
         """Drop what has not been handed over; what the phone has is silenced as well if `flushed`."""
         unplayed_s = max(self._ends_at - now, 0.0)

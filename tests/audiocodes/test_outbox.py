@@ -154,5 +154,5 @@ def test_an_answer_after_an_interruption_is_sent_whole() -> None:
 
 def test_what_is_forgotten_weighs_nothing() -> None:
     outbox = filled([begin, hear])
-    outbox.clear()
+    assert len(outbox.clear()) == 1
     assert (outbox.take(), outbox.size) == (None, 0)

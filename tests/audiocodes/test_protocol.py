@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from opusagent.audio.convert import Decoder
 from opusagent.audio.formats import MediaFormat
 from opusagent.audio.riff import stream_header
 from opusagent.audiocodes import peer_events as said
@@ -938,3 +939,16 @@ def test_a_message_that_is_refused_leaves_no_trace(texts: list[str | bytes]) -> 
             good.accept(KHZ16, KHZ24)
         assert every.texts_to_send() == good.texts_to_send()
         assert every.phase is good.phase
+
+
+@pytest.mark.parametrize("play_format", list(MediaFormat))
+def test_bot_audio_can_be_read_back_from_what_was_written(play_format: MediaFormat) -> None:
+    pcm = Decoder(MediaFormat.MULAW_8K).feed(bytes(range(256)))  # no format loses any of it
+    bot = new_bot()
+    bot.receive('{"type":"session.initiate","conversationId":"c"}')
+    bot.accept(MediaFormat.LPCM16_16K, play_format)
+    bot.start_play()
+    for start in range(0, len(pcm), 100):
+        bot.play(pcm[start : start + 100])
+    bot.stop_play()
+    assert bot.audio_in(bot.texts_to_send()) == pcm

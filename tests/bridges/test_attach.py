@@ -11,8 +11,9 @@ import pytest
 from opusagent.audiocodes.peer_events import Accepted, PlayChunk, PlayStarted
 from opusagent.call.events import Drain, EndedBy, HangUp, Report
 from opusagent.errors import LocalProtocolError
-from tests.bridges.rig import Line, Services, new_line, one_turn_of_the_loop
-from tests.call.driver import PLAN, frame_numbers
+from opusagent.sonic.peer_brain import PeerContext, Reply
+from tests.bridges.rig import Brain, Line, Services, new_line, one_turn_of_the_loop
+from tests.call.driver import GREETING_AGENT, PLAN, frame_numbers
 from tests.slow_sockets import SlowSocket
 from tests.virtual_time import run
 from tests.waiting import pass_time
@@ -59,6 +60,24 @@ class TellTaleSocket(StuckSocket):
     async def listen(self, take: Callable[[str | bytes], None]) -> None:
         self.take = take
         await super().listen(take)
+
+
+class StallingSocket(TellTaleSocket):
+    """One whose network goes away while the call is up: from then on nothing leaves."""
+
+    stalls = False
+
+    async def send(self, text: str) -> None:
+        if self.stalls:
+            await self._never.wait()
+        await super().send(text)
+
+
+class Storyteller(Brain):
+    """Speaks for six seconds."""
+
+    def reply(self, heard: str, context: PeerContext) -> Reply:
+        return Reply(("word " * 60,))
 
 
 def test_what_comes_on_a_websocket_that_was_replaced_is_not_the_callers() -> None:
@@ -146,6 +165,38 @@ def test_the_bot_goes_on_in_the_middle_of_its_answer() -> None:
             assert 0 < before < line.bot_audio_s
             # "Hello." and "How can I help?", a tenth of a second a word
             assert line.bot_audio_s == pytest.approx(0.5)
+            await over(line, services, call)
+
+    run(main())
+
+
+@pytest.mark.parametrize("stalled_s", [3.0, 8.0])
+def test_what_could_not_leave_on_a_dead_line_is_heard_after_the_return(stalled_s: float) -> None:
+    async def main() -> None:
+        services = Services(brain=Storyteller())
+        plan = replace(PATIENT, agent=GREETING_AGENT)
+        probe = new_line(services, plan=plan)
+        probe.peer.initiate("c-1")
+        old = StallingSocket(*probe.peer.texts_to_send())
+        line = new_line(services, plan=plan, caller=old)
+        line.peer.initiate("c-1")
+        line.peer.start()
+        _, start = line.peer.texts_to_send()
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(line.bridge.run())
+            await pass_time(0.3)
+            old.take(start)
+            await pass_time(2.0)
+            old.stalls = True
+            await pass_time(stalled_s)
+            line.heard = [(0.0, event) for text in old.sent for event in line.peer.receive(text)]
+            assert 1.0 < line.bot_audio_s < 2.5
+            _ = line.resume(tasks)
+            await pass_time(8.0)
+            # But for the piece that was being sent: nobody knows whether it left.
+            assert line.bot_audio_s == pytest.approx(6.0, abs=0.101)
+            assert line.bot_audio_s <= 6.0
+            assert not isinstance(line.heard[-1][1], PlayChunk)  # its play stream was closed
             await over(line, services, call)
 
     run(main())

@@ -150,3 +150,33 @@ def test_the_phone_never_runs_dry_while_audio_waits(
     for at, piece in pieces:
         assert at <= ends_at + 1e-4
         ends_at += len(piece) / RATE
+
+
+def test_what_never_left_is_handed_over_again_before_what_waits() -> None:
+    playback = Playback(RATE)
+    playback.begin()
+    sound = bytes(range(256)) * 64
+    playback.add(sound, "a")
+    first = playback.due(T0)
+    kept, unsent = first[:600], first[600:]
+    playback.put_back(unsent)
+    assert playback.remaining_s(T0) == pytest.approx(len(sound) / RATE)
+    left, now = b"", T0 + 60.0
+    while (due_at := playback.next_timer()) is not None:
+        now = max(now, due_at)
+        left += playback.due(now)
+    assert kept + left == sound
+    assert playback.given_s == pytest.approx(len(sound) / RATE)
+
+
+def test_what_never_left_of_the_play_stream_before_does_not_count_as_heard_of_this_one() -> None:
+    playback = Playback(RATE)
+    playback.begin()
+    playback.add(pcm(0.1), "a")
+    playback.due(T0)
+    playback.begin()
+    playback.add(pcm(0.1), "b")
+    playback.due(T0)
+    playback.put_back(pcm(0.2))
+    playback.due(T0 + 10.0)
+    assert playback.interrupt(T0 + 10.05, flushed=True).unheard == {"b"}

@@ -18,6 +18,7 @@ from opusagent.call.call import Phase
 from opusagent.call.events import (
     BegunAnew,
     CallerAttached,
+    CallerLost,
     CallOutcome,
     CloseReason,
     Drain,
@@ -26,6 +27,7 @@ from opusagent.call.events import (
     HangUp,
     OpenStream,
     Save,
+    ToCaller,
 )
 from opusagent.call.succession import BROKE_OFF
 from opusagent.models.agent import Resume
@@ -131,6 +133,23 @@ def test_the_rest_of_a_sentence_is_played_in_a_play_stream_with_a_new_id(call: C
     assert bot_samples(call) == sentence
     assert ids_of(call) == ["1", "2"]
     assert not call.play_is_open
+
+
+def test_the_end_of_a_sentence_that_never_left_is_heard_after_the_return(call: CallDriver) -> None:
+    call.says("A sentence.", 1, 1.0)
+    call.advance(1.5)
+    assert not call.play_is_open
+    texts = [effect.text for _, effect in call.ran if isinstance(effect, ToCaller)]
+    unsent = [text for text in texts if "playStream.chunk" in text][-3:]
+    call.handle(CallerLost(tuple(unsent)))
+    call.advance(5.0)
+    call.attach()
+    call.says("Another one.", 2, 0.5)
+    call.advance(2.0)
+    first, again, next_answer = call.plays()
+    assert first == {1: 1.0}
+    assert again == {1: pytest.approx(0.3, abs=0.01)}
+    assert next_answer == {2: 0.5}
 
 
 def test_what_the_bot_says_while_nobody_is_there_is_heard_after_the_return(
