@@ -66,12 +66,19 @@ class Departure:
         self._await_end(SESSION_END_S, now)
         # Nothing is to be said any more; the last texts may still come while the session ends.
         talk.model.close_all(CloseReason.CALL_ENDED)
+        self._send_away(now)
+
+    def _send_away(self, now: float) -> None:
+        """Have VoiceAI Connect end the call, or take the caller to somebody else."""
+        line = self._line
+        on_failure = line.plan.agent.failure
         if self._failure is not None and on_failure.then == "transfer":
             line.timers.set(Timer.END, now + TRANSFER_S)
             to = line.plan.agent.telephone.targets[on_failure.target]
             params = transfer_params(to, self._reason or "")
             line.phone.wire.send_activity("transfer", activity_params=params)
         else:
+            line.timers.set(Timer.END, now + SESSION_END_S)
             line.phone.wire.hang_up(self._reason or "")
 
     def _await_end(self, seconds: float, now: float) -> None:
@@ -84,10 +91,9 @@ class Departure:
             line.talk.end(now)
 
     def hang_up_again(self, now: float) -> None:
-        """The caller is back, and the hang-up was lost with the other websocket."""
+        """The caller is back, and the hang-up or transfer was lost with the other websocket."""
         self._line.phone.accept()
-        self._line.phone.wire.hang_up(self._reason or "")
-        self._line.timers.set(Timer.END, now + SESSION_END_S)
+        self._send_away(now)
 
     def end_did_not_come(self, now: float) -> None:
         """VoiceAI Connect does not end the session: we do."""

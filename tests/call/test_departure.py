@@ -92,6 +92,19 @@ def test_the_caller_may_be_transferred() -> None:
     call.assert_lawful_end()
 
 
+def test_a_transfer_that_a_half_open_websocket_has_swallowed_is_ordered_again() -> None:
+    call = a_call(Failure(then="transfer", target="support"))
+    fail(call)
+    call.attach()
+    assert [one["name"] for one in activities(call)] == ["transfer", "transfer"]
+    assert call.hung_up is None
+    call.advance(30.0)
+    assert not call.finished
+    call.phone.end("transferred")
+    call.flush()
+    call.assert_lawful_end()
+
+
 def test_where_the_transfer_fails_too_the_fail_over_runs() -> None:
     call = a_call(Failure(then="transfer", target="support"))
     fail(call)
