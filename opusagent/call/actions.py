@@ -205,6 +205,16 @@ class Actions:
         """Whether the model is in the middle of an answer."""
         return self._talk.bot_is_busy(now)
 
+    def caller_lost(self, now: float) -> None:
+        """Her line is gone."""
+        self.privacy.caller_lost(now)
+        self.telephone.caller_lost(now)
+
+    def caller_found(self, now: float) -> None:
+        """She is back."""
+        self.privacy.caller_found(now)
+        self.telephone.caller_found(now)
+
     # Storing
 
     def note(self, state: SessionState) -> None:

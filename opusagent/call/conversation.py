@@ -152,13 +152,14 @@ class Conversation:
         self._caller_withheld(now)
         self._phone.detach(now, unsent)
         self._comfort.stop(now)
-        self.actions.privacy.caller_lost(now)
+        self.actions.caller_lost(now)
         self.changed = True
 
     def caller_found(self, now: float) -> None:
         """She is back on another websocket."""
         self._phone.go_on(now)
-        self.actions.privacy.caller_found(now)
+        self._silence.begin(now)
+        self.actions.caller_found(now)
         self.changed = True
 
     def restore(self, state: SessionState, now: float) -> None:

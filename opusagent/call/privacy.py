@@ -19,7 +19,7 @@ from opusagent.errors import ToolError
 from opusagent.models.session_state import FunctionCall, ToolStatus
 from opusagent.models.telephone import TelephoneFunction
 
-__all__ = ["TAIL_S", "Privacy"]
+__all__ = ["RECENT_S", "TAIL_S", "Privacy"]
 
 TAIL_S = 0.5
 """The tone of a key comes after its event: audio travels in chunks of 160 ms (live captures)."""

@@ -21,7 +21,7 @@ from opusagent.call.events import Effect, KeepState, Report, ToolCall
 from opusagent.call.farewell import Farewell
 from opusagent.call.keypad import Keypad
 from opusagent.call.phone_side import PhoneSide
-from opusagent.call.privacy import Privacy
+from opusagent.call.privacy import RECENT_S, Privacy
 from opusagent.call.timers import Timers
 from opusagent.call.variables import MAX_STATE_BYTES, MAX_STATE_DEPTH, Variables
 from opusagent.errors import ToolError
@@ -70,6 +70,7 @@ class _Deed:
     cuts: int  # of sounds, before
     stage: _Stage = _Stage.SPEAKING
     by: float = field(default=0.0)
+    in_doubt: bool = False  # whether it was ordered into a line that was dead already
 
 
 def transfer_params(to: Target, reason: str) -> dict[str, JsonValue]:
@@ -309,6 +310,16 @@ class Telephone:
         else:
             why = status.reason_code or status.reason or "error"
             self._end({"error": f"the transfer failed: {why}. The caller is still here"}, now)
+
+    def caller_lost(self, now: float) -> None:
+        """The line is gone: a transfer may have been ordered of nobody."""
+        if self._deed is not None and self.transferring:
+            self._deed.in_doubt = now - (self._deed.by - TRANSFER_S) <= RECENT_S
+
+    def caller_found(self, now: float) -> None:
+        """There is a line again, and on it a caller who was to be transferred."""
+        if self._deed is not None and self._deed.in_doubt:
+            self._end({"error": "the line was lost, and the caller is still here: ask again"}, now)
 
     def session_ended(self, reason_code: str, now: float) -> None:
         """The call is over: a transfer may have been the reason."""

@@ -174,6 +174,18 @@ def test_a_caller_who_speaks_while_her_transfer_fails_is_not_let_go() -> None:
     assert call.call.phase is Phase.TALKING
 
 
+def test_a_silent_caller_whose_transfer_a_dead_line_took_is_not_let_go_on_her_return() -> None:
+    call = a_call(prompts=0, then="transfer", target="support")
+    call.quiet(10.5)
+    call.lose_socket()
+    call.advance(3.0)
+    call.attach()
+    call.quiet(9.0)
+    assert call.hung_up is None
+    call.quiet(2.0)
+    assert [one["name"] for one in activities(call)] == ["transfer", "transfer"]
+
+
 def test_a_silent_caller_may_be_left_alone() -> None:
     call = a_call(prompts=1, then="nothing")
     call.quiet(10.1)

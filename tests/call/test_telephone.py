@@ -76,6 +76,33 @@ def status(call: CallDriver, **value: JsonValue) -> None:
 # What the model is told
 
 
+def test_a_transfer_that_was_ordered_of_a_dying_line_is_not_waited_for(call: CallDriver) -> None:
+    ask(call, "transfer_call", {"target": "support"})
+    call.quiet(0.5)
+    assert [one["name"] for one in activities(call)] == ["transfer"]
+    call.lose_socket()
+    call.advance(4.0)
+    call.attach()
+    call.quiet(0.1)
+    assert result(call) == {"error": "the line was lost, and the caller is still here: ask again"}
+    ask(call, "transfer_call", {"target": "support"}, "t-2")
+    call.quiet(0.5)
+    status(call, status="answered")
+    assert result(call, "t-2") == {"status": "the caller has been transferred"}
+
+
+def test_a_transfer_that_rings_goes_on_ringing_though_the_line_is_lost(call: CallDriver) -> None:
+    ask(call, "transfer_call", {"target": "support"})
+    call.quiet(30.0)
+    call.lose_socket()
+    call.advance(4.0)
+    call.attach()
+    call.quiet(5.0)
+    assert call.live.results == []
+    status(call, status="failed", reasonCode="busy")
+    assert "busy" in result(call)["error"]
+
+
 def test_the_model_is_told_of_the_functions_after_the_other_tools(call: CallDriver) -> None:
     _, tools, _ = call.live.prompt_start
     told = {tool.tool_spec.name: tool.tool_spec for tool in tools.tools}  # type: ignore[attr-defined]
