@@ -50,6 +50,7 @@ class Comeback:
         line.timers.clear(Timer.ACCEPT, Timer.START, Timer.LEAVE)
         line.timers.set(Timer.GRACE, now + line.plan.resume_grace_s)
         line.report("caller lost")
+        self._opening.caller_lost(now)
         if line.talk is not None:
             line.talk.caller_lost(now, unsent)
         if line.state is not None:

@@ -12,6 +12,7 @@ from opusagent.call.conversation import Conversation
 from opusagent.call.departure import Departure
 from opusagent.call.line import Line, Timer
 from opusagent.call.phase import Phase
+from opusagent.call.privacy import RECENT_S
 from opusagent.call.script import Script, kept_parameters
 from opusagent.errors import NoCommonFormat
 from opusagent.models.session_state import SessionState, SessionStatus
@@ -36,6 +37,8 @@ class Opening:
         self._departure = departure
         self._started = False  # the start activity came, or is taken as come
         self._initiated_at = 0.0
+        self._configured_at: float | None = None
+        self._in_doubt = False  # whether the settings went into a line that was dead already
         self._early: deque[phone_events.CallerDid] = deque(maxlen=MAX_EARLY)
 
     def requested(self, event: phone_events.SessionRequested, now: float) -> None:
@@ -110,9 +113,16 @@ class Opening:
         )
 
     def await_start(self, now: float) -> None:
-        """Take the call as started soon, if it has not started."""
+        """Take the call as started soon, if it has not started; else see to it that its settings are known."""
         if not self._started:
             self._line.timers.set(Timer.START, now if self._is_through else now + START_AFTER_S)
+        elif self._in_doubt:
+            self._configure(now)
+
+    def caller_lost(self, now: float) -> None:
+        """Her line is gone, and with it perhaps what was sent shortly before."""
+        sent_at = self._configured_at
+        self._in_doubt = sent_at is not None and now - sent_at <= RECENT_S
 
     def start_came(self, parameters: Mapping[str, JsonValue], now: float) -> None:
         """VoiceAI Connect says that the call is through, and who was called."""
@@ -130,9 +140,14 @@ class Opening:
             line.note(start={})
         talk = self._settle(line.talk, now) if line.plan.waits_for_start else line.talk
         talk.changed = True
-        if line.plan.barge_in:
-            line.phone.wire.configure({"bargeIn": True})
+        self._configure(now)
         talk.start(now)
+
+    def _configure(self, now: float) -> None:
+        """Tell VoiceAI Connect how the call is to be; twice does no harm."""
+        if self._line.plan.barge_in:
+            self._line.phone.wire.configure({"bargeIn": True})
+            self._configured_at = now
 
     def _settle(self, talk: Conversation, now: float) -> Conversation:
         """All is known that decides who answers, and what she is told: open the stream."""

@@ -91,6 +91,7 @@ def test_a_lost_websocket_leaves_the_stream_open_and_fed_with_silence(call: Call
 
 
 def test_a_caller_who_comes_back_is_accepted_at_once_on_the_same_stream(call: CallDriver) -> None:
+    call.quiet(10.1)
     call.lose_socket()
     call.advance(5.0)
     at = call.now
@@ -258,7 +259,7 @@ def test_nobody_is_greeted_twice() -> None:
     call = CallDriver(replace(PATIENT, agent=GREETING_AGENT))
     call.answer()
     call.says("Hello, this is the bank.", 1, 1.0)
-    call.advance(2.0)
+    call.advance(10.1)
     call.lose_socket()
     call.attach()
     call.phone.start()
@@ -267,6 +268,28 @@ def test_nobody_is_greeted_twice() -> None:
     call.advance(10.0)
     assert call.live.typed == [GREETING_AGENT.greeting.text]
     assert sum(isinstance(event, Configured) for _, event in call.heard) == 1
+
+
+def test_settings_that_a_dying_line_may_have_taken_are_told_again(call: CallDriver) -> None:
+    settings = Configured({"bargeIn": True})
+    call.quiet(2.0)
+    call.lose_socket()
+    call.advance(20.0)
+    for _ in range(2):
+        at = call.now
+        call.attach()
+        assert settings in call.since(at)
+    call.quiet(10.1)
+    at = call.now
+    call.attach()
+    assert settings not in call.since(at)
+
+
+def test_settings_that_are_not_ours_to_make_are_not_told_after_a_loss() -> None:
+    call = a_call(barge_in=False)
+    call.lose_socket()
+    call.attach()
+    assert not any(isinstance(event, Configured) for _, event in call.heard)
 
 
 def test_a_hang_up_is_done_once_the_caller_is_back(call: CallDriver) -> None:
