@@ -279,6 +279,7 @@ class Conversation:
     def caller_acted(self, now: float) -> None:
         """The caller did something that she will be answered."""
         self._greeting.done()
+        self.actions.telephone.caller_spoke(now)
         self._bot.asked_at = now
 
     # The model

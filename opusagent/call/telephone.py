@@ -297,7 +297,7 @@ class Telephone:
             self._end({"error": "not done: the caller began to speak"}, now)
 
     def caller_spoke(self, now: float) -> None:
-        """The caller says something before the bot has begun its goodbye: there is more to talk about."""
+        """The caller says or enters something before the bot has begun its goodbye: there is more to talk about."""
         if self._deed is not None and self._deed.stage is _Stage.PROMPTED:
             self._end({"error": "not done: the caller began to speak"}, now)
 

@@ -369,6 +369,18 @@ def test_a_caller_who_speaks_before_the_goodbye_keeps_the_call(call: CallDriver)
     assert call.hung_up is None
 
 
+def test_a_caller_who_enters_something_before_the_goodbye_keeps_the_call(call: CallDriver) -> None:
+    call.quiet(3.0)
+    ask(call, "hang_up", {"reason": "done"})
+    call.phone.dtmf("5")
+    call.flush()
+    call.quiet(1.5)
+    call.says("Do you want five of them?", 1, 1.0)
+    call.quiet(20.0)
+    assert call.hung_up is None
+    assert call.call.phase is Phase.TALKING
+
+
 def test_a_hang_up_while_the_line_is_lost_is_done_when_the_caller_is_back(
     call: CallDriver,
 ) -> None:
