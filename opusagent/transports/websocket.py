@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import structlog
 from websockets.asyncio.client import ClientConnection
@@ -316,8 +316,8 @@ class _Connection(DirectConnection, ServerConnection):
 
 
 def _query(request: Request | None) -> dict[str, str]:
-    """Of the URL; of a name that stands there twice the last value."""
-    return dict(parse_qsl(urlsplit(request.path).query)) if request is not None else {}
+    """Of the URL, whatever its path is; of a name that stands there twice the last value."""
+    return dict(parse_qsl(request.path.partition("?")[2])) if request is not None else {}
 
 
 def _keep_little(transport: asyncio.BaseTransport) -> None:

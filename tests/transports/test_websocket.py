@@ -298,10 +298,11 @@ def test_the_query_of_the_url_reaches_the_handler() -> None:
             await caller.close()
 
         async with serving(note) as port:
-            url = f"ws://127.0.0.1:{port}/x?agent=a%20b&n=1&n=2"
-            caller = await connect(url, token="s3cret")
-            assert await caller.recv() is None
-        assert seen == ["acme", {"agent": "a b", "n": "2"}]
+            for path in ("/x", "//[x"):  # every path is accepted
+                url = f"ws://127.0.0.1:{port}{path}?agent=a%20b&n=1&n=2"
+                caller = await connect(url, token="s3cret")
+                assert await caller.recv() is None
+        assert seen == ["acme", {"agent": "a b", "n": "2"}] * 2
 
     run_clean(main)
 
