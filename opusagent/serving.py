@@ -110,8 +110,8 @@ async def serve(settings: Settings) -> int:
         ]
         scheme = "wss" if settings.bridge_tls_cert else "ws"
         print(
-            f"READY {scheme}://{settings.bridge_host}:{port}"
-            f" admin http://{settings.admin_host}:{admin_port}",
+            f"READY {url_of(scheme, settings.bridge_host, port)}"
+            f" admin {url_of('http', settings.admin_host, admin_port)}",
             flush=True,
         )
         await stop.wait()
@@ -129,6 +129,11 @@ async def serve(settings: Settings) -> int:
     await (hooks.stop() if code == EXIT_OK else hooks.stop(0.0))
     await storage.close()
     return code
+
+
+def url_of(scheme: str, host: str, port: int) -> str:
+    """Where something listens; an IPv6 address stands in brackets."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _on_signals() -> tuple[asyncio.Event, asyncio.Event]:

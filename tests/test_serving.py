@@ -21,6 +21,7 @@ import trustme
 import uvloop
 
 from opusagent.processes import SETTINGS, Child, ProcessFailed
+from opusagent.serving import url_of
 from opusagent.simulators.caller import SimulatedCaller
 from opusagent.simulators.caller_record import CallRecord, check_numbers
 from opusagent.simulators.caller_script import Pause, SendNumbers, Step, WaitForBot
@@ -99,6 +100,13 @@ async def ended(child: Child, within_s: float) -> int:
         while await child.line():
             pass
     return await child.end()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("0.0.0.0", "ws://0.0.0.0:8765"), ("::", "ws://[::]:8765")]
+)
+def test_where_the_bridge_listens_is_told_as_a_url(host: str, url: str) -> None:
+    assert url_of("ws", host, 8765) == url
 
 
 def test_a_served_bridge_carries_a_call_and_ends_at_once_when_told_to(tmp_path: Path) -> None:
