@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -73,15 +73,19 @@ class FunctionSink:
     async def deliver(self, event: Event, hurry: asyncio.Event) -> Outcome:
         """Call it once: what it has done before it failed, nobody knows."""
 
-        async def awaited() -> None:
-            await self._function(event)
+        async def awaited(pending: Awaitable[object]) -> None:
+            await pending
+
+        def call() -> Any:
+            return self._function(event)
 
         try:
             async with asyncio.timeout(self._deadline_s):
-                if inspect.iscoroutinefunction(inspect.unwrap(self._function)):
-                    await self._place.coroutine(self._name, awaited)
-                else:
-                    await self._place.plain(self._name, lambda: self._function(event))
+                if inspect.iscoroutinefunction(self._function):
+                    await self._place.coroutine(self._name, lambda: awaited(call()))
+                elif inspect.isawaitable(begun := await self._place.plain(self._name, call)):
+                    # An object with an async `__call__`, or a plain function around an async one.
+                    await self._place.coroutine(self._name, lambda: awaited(begun))
         except Crowded:
             return "failed"
         except Exception as error:  # noqa: BLE001 - somebody else's code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, get_type_hints
@@ -39,6 +39,8 @@ def tool_of(function: Callable[..., object], *, timeout_s: float, repeatable: bo
     name = getattr(function, "__name__", "")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name}: no name for a tool: letters, digits, _ and -, at most 64")
+    if inspect.isasyncgenfunction(inspect.unwrap(function)):
+        raise ConfigError(f"{name}: yields its results; return them at once, as a list")
     if not 0 < timeout_s <= MAX_TOOL_S:
         raise ConfigError(f"{name}: timeout_s must be above 0 and at most {MAX_TOOL_S:g}")
     described, about = read_docstring(inspect.getdoc(function) or "")
@@ -71,12 +73,20 @@ async def _run(
         given = parameters.check(arguments)
         return function(**given, **({context_name: context} if context_name else {}))
 
-    async def awaited() -> JsonObject:
-        return as_object(await call())
+    async def awaited(pending: Awaitable[object]) -> JsonObject:
+        return as_object(await pending)
 
-    if inspect.iscoroutinefunction(inspect.unwrap(function)):
-        return await place.coroutine(name, awaited)
-    return await place.plain(name, lambda: as_object(call()))
+    def begun() -> JsonObject | Awaitable[object]:
+        result = call()
+        return result if inspect.isawaitable(result) else as_object(result)
+
+    if inspect.iscoroutinefunction(function):
+        return await place.coroutine(name, lambda: awaited(call()))
+    result = await place.plain(name, begun)
+    if isinstance(result, dict):
+        return result
+    # A plain function around an async one: only what it returns says so.
+    return await place.coroutine(name, lambda: awaited(result))
 
 
 def _parameters(

@@ -54,6 +54,21 @@ def test_a_plain_function_and_an_async_one_run_apart_from_the_loop() -> None:
     assert got == [(turn(1, text="471147114711"), False)] * 2
 
 
+def test_an_object_is_called_and_what_it_returns_is_awaited() -> None:
+    got: list[Event] = []
+
+    class Crm:
+        async def __call__(self, event: Event) -> None:
+            got.append(event)
+
+    def around(event: Event) -> Coroutine[Any, Any, None]:
+        return Crm()(event)
+
+    assert deliver(Crm()) == ("delivered", "")
+    assert deliver(around) == ("delivered", "")
+    assert got == [turn(1, text="471147114711")] * 2
+
+
 def test_one_that_fails_is_logged_without_what_was_said() -> None:
     def breaks(event: Event) -> None:
         raise RuntimeError(event.model_dump_json())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, JsonValue
 from opusagent.errors import ConfigError
 from opusagent.tools.python_tools import read_docstring, tool_of
 from opusagent.tools.tool import Tool, ToolContext
+from opusagent.tools.workshop import Workshop
 from tests.tools.rig import asks, of_call
 
 
@@ -126,7 +127,56 @@ def test_a_function_behind_a_decorator_is_still_async() -> None:
     assert ask(slow) == {"result": "done"}
 
 
+def run_to_its_end[**P](
+    function: Callable[P, Coroutine[Any, Any, object]],
+) -> Callable[P, object]:
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> object:
+        return asyncio.run(function(*args, **kwargs))
+
+    return wrapper
+
+
+def with_a_connection[**P](function: Callable[P, object]) -> Callable[P, object]:
+    @functools.wraps(function)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> object:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def test_a_decorator_decides_how_its_function_runs() -> None:
+    @run_to_its_end
+    async def of_a_plain_one() -> str:
+        """Be slow."""
+        return "done"
+
+    @with_a_connection
+    def of_an_async_one() -> str:
+        """Look up."""
+        return "done"
+
+    def that_returns_a_coroutine() -> object:
+        """Look up."""
+        return with_a_connection(lambda: "done")()
+
+    async def main(function: Callable[..., object]) -> dict[str, JsonValue]:
+        workshop, made = Workshop(), tool(function)
+        try:
+            return await of_call([made], place=workshop)(asks(made.spec.name))
+        finally:
+            workshop.stop()
+
+    for function in (of_a_plain_one, of_an_async_one, that_returns_a_coroutine):
+        assert asyncio.run(main(function)) == {"result": "done"}
+
+
 def nothing_said() -> None: ...
+
+
+async def one_by_one() -> AsyncIterator[str]:
+    """Look up."""
+    yield "done"
 
 
 def untyped(order_id) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
@@ -161,6 +211,7 @@ def much_too_long_a_name_for_a_tool_because_sixty_four_letters_are_the_most_ther
     ("function", "words"),
     [
         (nothing_said, "needs a docstring"),
+        (one_by_one, "yields its results; return them at once, as a list"),
         (untyped, "order_id: needs a type"),
         (positional, "order_id: cannot be given by its name"),
         (many, "order_ids: cannot be given by its name"),
