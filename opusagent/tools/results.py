@@ -35,7 +35,8 @@ def as_object(value: object, max_bytes: int = MAX_RESULT_BYTES) -> JsonObject:
 
     What is no object is put into one, under `result`. Dataclasses, pydantic models, enumerations, dates and
     iterables become what JSON has for them, other things their text, NaN and infinity null. What is too long
-    is cut, and `shortened` says so. The time that this takes depends on `max_bytes`, not on the value.
+    is cut, and `shortened` says so. The time that this takes depends on `max_bytes`, not on the value, but for
+    a pydantic model, which is dumped whole.
     """
     copier = _Copier(max_bytes - _RESERVE_BYTES)
     copy = copier.copy(value, 0)
@@ -84,8 +85,8 @@ class _Copier:
                 return self._text(bytes(value[: max(self._room, 0) + 4]).decode(errors="replace"))
             case date() | time():
                 return self._text(value.isoformat())
-            case BaseModel():
-                return self._items(iter(value), depth)
+            case BaseModel():  # as it shows itself: without what it excludes, with what it computes
+                return self.copy(value.model_dump(warnings=False), depth + 1)
             case Mapping():
                 return self._items(value.items(), depth)
             case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel, computed_field, field_serializer
 
 from opusagent.tools.results import MAX_RESULT_BYTES, SHORTENED, as_error, as_object
 from tests.tools.test_arguments import JSON
@@ -36,9 +36,34 @@ class Customer(BaseModel):
     orders: list[Order]
 
 
+class Account(BaseModel):
+    iban: str
+    pin: str = Field(exclude=True)
+
+    @field_serializer("iban")
+    def _end_of(self, iban: str) -> str:
+        return f"ends with {iban[-4:]}"
+
+    @computed_field
+    def country(self) -> str:
+        return self.iban[:2]
+
+
+class Lines(RootModel[list[int]]):
+    pass
+
+
 class Rude:
     def __str__(self) -> str:
         raise RuntimeError
+
+
+def test_a_model_shows_what_its_serialisation_shows() -> None:
+    account = Account(iban="DE0012344711", pin="2948")
+    told = {"iban": "ends with 4711", "country": "DE"}
+    assert as_object(account) == told
+    assert as_object([account]) == {"result": [told]}
+    assert as_object(Lines([1, 2])) == {"result": [1, 2]}
 
 
 def size(result: object) -> int:
