@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -102,8 +103,16 @@ def _refusing(name: str) -> Iterator[None]:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # a user's module may do anything
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}{_place(error, name)}"
         raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
+
+
+def _place(error: BaseException, name: str) -> str:
+    """Where in a file it happened, as a `SyntaxError` says it; that says it itself."""
+    path = Path(name).resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f" ({path.name}, line {lines[-1]})" if lines else ""
 
 
 def _load_file(path: Path, *, again: bool) -> ModuleType:

@@ -24,13 +24,17 @@ def test_a_module_is_loaded_once_by_its_path(tmp_path: Path) -> None:
     [
         ("none.py", "there is no such file"),
         ("no_such_module", "ModuleNotFoundError"),
-        ("broken.py", "ZeroDivisionError"),
+        ("broken.py", r"ZeroDivisionError: division by zero \(broken\.py, line 2\)$"),
+        ("no_python.py", r"SyntaxError: '\(' was never closed \(no_python\.py, line 1\)$"),
+        ("far_away.py", r"JSONDecodeError: .* \(far_away\.py, line 3\)$"),
     ],
 )
 def test_a_module_that_cannot_be_loaded_is_refused_with_the_reason(
     name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("\n1 / 0", encoding="utf-8")
+    (tmp_path / "no_python.py").write_text("X = (", encoding="utf-8")
+    (tmp_path / "far_away.py").write_text("import json\n\njson.loads('')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # a module that failed is not taken for loaded
         with pytest.raises(ConfigError, match=words):
