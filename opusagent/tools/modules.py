@@ -133,7 +133,10 @@ def _load_file(path: Path, *, again: bool) -> ModuleType:
 
 
 def _run_body(path: Path, source: str) -> ModuleType:
-    name = f"opusagent_tools_of.{path}"
+    # Without a dot, which would make it a part of a package: what the file defines can be pickled.
+    name = f"opusagent_tools_of {path}".replace(".", "%")
+    if (folder := str(path.parent)) not in sys.path:
+        sys.path.append(folder)  # last: what is beside the file can be imported, and hides nothing
     loader = _Text(name, str(path), source)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,29 @@ def test_a_module_that_cannot_be_loaded_is_refused_with_the_reason(
     for _ in range(2):  # a module that failed is not taken for loaded
         with pytest.raises(ConfigError, match=words):
             load_module(name)
+
+
+def test_a_file_imports_what_is_beside_it_and_hides_nothing_by_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "orders_beside.py").write_text("X = 1\n", encoding="utf-8")
+    (tmp_path / "colorsys.py").write_text("X = 1\n", encoding="utf-8")
+    path = tmp_path / "orders.py"
+    path.write_text("import colorsys, orders_beside\nX = orders_beside.X\n", encoding="utf-8")
+    module = load_module(str(path))
+    assert module.X == 1
+    assert hasattr(module.colorsys, "rgb_to_hsv")
+
+
+def test_what_a_file_defines_can_be_pickled(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text(
+        "from dataclasses import dataclass\n\n@dataclass\nclass Order:\n    id: str\n",
+        encoding="utf-8",
+    )
+    order = load_module(str(path)).Order("4527")
+    assert pickle.loads(pickle.dumps(order)) == order
 
 
 def test_a_file_that_has_changed_is_loaded_anew_for_who_asks(tmp_path: Path) -> None:
