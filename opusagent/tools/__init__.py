@@ -34,11 +34,17 @@ class ToolRegistry:
         self._tools: dict[str, Tool] = {}
 
     def tool[F: Callable[..., object]](
-        self, *, timeout_s: float = DEFAULT_TIMEOUT_S, repeatable: bool = False
+        self,
+        function: None = None,
+        /,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        repeatable: bool = False,
     ) -> Callable[[F], F]:
         """Make a tool of a function, plain or async. The function itself stays as it is.
 
         Args:
+            function: None: the brackets of `@registry.tool()` belong there, also where they are empty.
             timeout_s: Its deadline in seconds, at most 30.
             repeatable: Whether it may be run again where nobody knows whether it has run, e.g. because it
                 only looks something up.
@@ -47,6 +53,9 @@ class ToolRegistry:
             ConfigError: If the function has no docstring or an argument without a type, its arguments cannot
                 be described in JSON, or there is a tool of its name.
         """
+        if function is not None:
+            name = getattr(function, "__name__", function)
+            raise ConfigError(f"{name}: write @registry.tool(), with its brackets")
 
         def enter(function: F) -> F:
             tool = tool_of(function, timeout_s=timeout_s, repeatable=repeatable)

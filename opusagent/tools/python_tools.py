@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from opusagent.errors import ConfigError
 from opusagent.models.agent import MAX_TOOL_S
@@ -112,7 +112,7 @@ def _parameters(
         annotation = hints[parameter.name]
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigError(f"{parameter.name}: cannot be given by its name")
-        if annotation is ToolContext:
+        if annotation is ToolContext or ToolContext in get_args(annotation):
             context_name = parameter.name
             continue
         parameters.append(

@@ -171,6 +171,16 @@ def test_a_decorator_decides_how_its_function_runs() -> None:
         assert asyncio.run(main(function)) == {"result": "done"}
 
 
+def test_the_context_may_be_left_out_where_the_function_is_called_otherwise() -> None:
+    def who(context: ToolContext | None = None) -> str:
+        """Say who calls."""
+        return "nobody" if context is None else context.caller
+
+    assert who() == "nobody"
+    assert tool(who).spec.input_schema == {"type": "object", "properties": {}}
+    assert ask(who) == {"result": "+15551230001"}
+
+
 def nothing_said() -> None: ...
 
 

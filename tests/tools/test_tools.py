@@ -37,6 +37,15 @@ def test_a_function_becomes_a_tool_and_stays_the_function_that_it_is() -> None:
     assert registry.tools[0].timeout_s == 3
 
 
+def test_who_forgets_the_brackets_of_the_decorator_is_told_so() -> None:
+    def add(a: int) -> int:
+        """Add."""
+        return a
+
+    with pytest.raises(ConfigError, match=r"^add: write @registry\.tool\(\), with its brackets$"):
+        ToolRegistry().tool(add)  # type: ignore[arg-type]
+
+
 def test_a_tool_can_be_tried_without_a_call() -> None:
     registry = ToolRegistry()
 
