@@ -140,6 +140,9 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
     """What each agent can do, as the model is told of it; MCP servers are asked for their tools."""
     findings = []
     async with Toolbox({name: agent.tools for name, agent in agents.agents.items()}) as toolbox:
+        for problem in toolbox.unloaded.values():
+            found = f"{problem}; in the process of the tools, where it is loaded as well"
+            findings.append(Finding("tools", False, found))
         for name in agents.names:
             for spec in (*toolbox.of(name).specs, *functions.specs(agents.agents[name])):
                 told = f"{spec.description.partition('\n')[0]} {json.dumps(spec.input_schema)}"

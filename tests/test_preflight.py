@@ -104,6 +104,29 @@ def test_tools_are_listed_with_their_schema_and_servers_that_are_away_are_named(
     assert "calls are taken all the same, without its tools" in gone.found
 
 
+def test_tools_that_cannot_be_loaded_in_their_process_fail_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keys(monkeypatch)
+    (tmp_path / "shop.py").write_text(
+        "from pathlib import Path\n"
+        "from opusagent.tools import ToolRegistry\n"
+        f"Path({str(tmp_path / 'lock')!r}).touch(exist_ok=False)\n"
+        "registry = ToolRegistry()\n"
+        "@registry.tool()\n"
+        "def find_order(number: str) -> None:\n"
+        '    """Look an order up."""\n',
+        encoding="utf-8",
+    )
+    (tmp_path / "shop.toml").write_text(
+        'system_prompt = "x"\n[[tools]]\ntype = "python"\nmodule = "shop.py"\n', encoding="utf-8"
+    )
+    tools = found(asyncio.run(check(Settings(agent_config_dir=tmp_path))), "tools")
+    assert not tools.ok
+    assert "shop.py: cannot be loaded: FileExistsError" in tools.found
+    assert "in the process of the tools" in tools.found
+
+
 def test_each_thing_that_is_missing_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,8 @@ class _Host(asyncio.Protocol):
             case "path":
                 sys.path[:] = message["path"]
             case "load":
-                _load(message["module"], message["source"])
+                if problem := _load(message["module"], message["source"]):
+                    self._send({"unloaded": message["module"], "problem": problem})
             case "run":
                 task = self._tasks.create_task(self._run(message))
                 self._running[message["id"]] = task
@@ -145,7 +146,7 @@ class _Host(asyncio.Protocol):
             state = _FarState(partial(self._ask, number))
             context = ToolContext(**message["context"], state=state)
             answer = {"done": await tool.run(message["arguments"], context, self._workshop)}
-        except (ToolError, ConfigError) as error:
+        except ToolError as error:
             answer = {"refused": str(error)}
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -180,14 +181,20 @@ def _tool(module: str, name: str) -> Tool:
         return tools_in(module)[name]
     except KeyError:  # its file has changed since the call began
         raise ToolError(f"{name} is not available any more") from None
+    except ConfigError:  # which the bridge has been told
+        raise ToolError(f"{name} is not available") from None
 
 
-def _load(module: str, source: str | None) -> None:
-    with contextlib.suppress(ConfigError):  # the bridge has loaded it, too, and said so
+def _load(module: str, source: str | None) -> str:
+    """Load a module that the bridge has loaded; what is wrong here, if it cannot be."""
+    try:
         if source is None:
             load_module(module)
         else:
             load_source(module, source)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

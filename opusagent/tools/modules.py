@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -98,6 +99,8 @@ def load_source(name: str, source: str) -> None:
 
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
+    loop = _get_running_loop()
+    _set_running_loop(None)  # a module may run one of its own, wherever it is loaded
     try:
         yield
     except ConfigError:
@@ -105,6 +108,8 @@ def _refusing(name: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a user's module may do anything
         reason = f"{type(error).__name__}: {error}{_place(error, name)}"
         raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
+    finally:
+        _set_running_loop(loop)
 
 
 def _place(error: BaseException, name: str) -> str:

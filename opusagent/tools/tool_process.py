@@ -106,6 +106,11 @@ class ToolProcess:
         """Whether there are tools to be run there."""
         return bool(self._modules)
 
+    @property
+    def unloaded(self) -> Mapping[str, str]:
+        """Modules that were loaded here and cannot be loaded there, and why."""
+        return {} if self._live is None else self._live.unloaded
+
     async def start(self) -> None:
         """Have a process ready, with its modules loaded; bounded."""
         process = await self._present()
@@ -196,6 +201,7 @@ class _Process(asyncio.Protocol):
 
     Attributes:
         sources: The text of each module that it was told to load; None of those that are no files.
+        unloaded: Those that cannot be loaded there, and why.
     """
 
     def __init__(
@@ -206,6 +212,7 @@ class _Process(asyncio.Protocol):
     ) -> None:
         self.popen = popen
         self.sources: dict[str, str | None] = {}
+        self.unloaded: dict[str, str] = {}
         self.is_gone = False
         self.is_alive = asyncio.Event()
         self._on_abandoned = on_abandoned
@@ -305,6 +312,9 @@ class _Process(asyncio.Protocol):
                 if self._doubt is not None:
                     self._doubt.cancel()
                     self._doubt = None
+            case {"unloaded": str(module), "problem": str(problem)}:
+                _log.error("tools cannot be loaded in their process", problem=problem)
+                self.unloaded[module] = problem
             case {"abandoned": int(count)}:
                 self._on_abandoned(self, count)
             case {"blocked": [*names]}:

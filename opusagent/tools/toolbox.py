@@ -245,6 +245,11 @@ class Toolbox:
         servers = self._agents.get(agent, _Declared()).servers
         return {server.name: server.lacks for server in servers if server.lacks}
 
+    @property
+    def unloaded(self) -> Mapping[str, str]:
+        """Modules of Python tools that cannot be loaded in their process, and why."""
+        return {} if self._process is None else self._process.unloaded
+
 
 def check_tools(
     declared: Sequence[AgentTool], environ: Mapping[str, str] = os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import sys
@@ -54,6 +55,20 @@ def test_a_file_imports_what_is_beside_it_and_hides_nothing_by_that(
     module = load_module(str(path))
     assert module.X == 1
     assert hasattr(module.colorsys, "rgb_to_hsv")
+
+
+def test_a_file_may_run_a_loop_of_its_own_wherever_it_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text(
+        "import asyncio\n\nasync def x():\n    return 1\n\nX = asyncio.run(x())\n", encoding="utf-8"
+    )
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert load_module(str(path)).X == 1
+        assert asyncio.get_running_loop() is loop
+
+    asyncio.run(main())
 
 
 def test_what_a_file_defines_can_be_pickled(tmp_path: Path) -> None:

@@ -388,6 +388,40 @@ def test_what_is_wrong_in_the_process_is_said_in_the_log_of_the_bridge(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_a_module_that_can_be_loaded_in_one_process_only_is_told_of(tmp_path: Path) -> None:
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+    path = tmp_path / "once.py"
+    path.write_text(
+        "from pathlib import Path\n"
+        "from opusagent.tools import ToolRegistry\n"
+        f"Path({str(tmp_path / 'lock')!r}).touch(exist_ok=False)\n"
+        "registry = ToolRegistry()\n"
+        "@registry.tool()\n"
+        "def find() -> None:\n"
+        '    """Find."""\n',
+        encoding="utf-8",
+    )
+
+    async def main() -> None:
+        process = ToolProcess()
+        tool = process.tool_of(str(path), tools_in(str(path))["find"])
+        try:
+            await process.start()
+            assert "FileExistsError" in process.unloaded[str(path)]
+            told = await of_call([tool])(asks("find"))
+            assert told == {"error": "find is not available"}
+        finally:
+            await process.stop()
+
+    asyncio.run(main())
+    (line,) = map(json.loads, log.getvalue().splitlines())
+    assert (line["event"], line["level"]) == ("tools cannot be loaded in their process", "error")
+    assert line["problem"].startswith(f"{path}: cannot be loaded: FileExistsError")
+    assert line["problem"].endswith("(once.py, line 3)")
+
+
 def test_what_tools_print_goes_to_standard_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
