@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -26,7 +25,7 @@ from pydantic import JsonValue
 from opusagent.errors import ConfigError, ToolError
 from opusagent.tools.framing import Frames, frame
 from opusagent.tools.modules import load_module, load_source, tools_in
-from opusagent.tools.tool import CallState, Tool, ToolContext, json_value
+from opusagent.tools.tool import CallState, Tool, ToolContext, ToolCrashed, json_value
 from opusagent.tools.workshop import Workshop
 
 STATE_S: Final = 5.0
@@ -198,9 +197,8 @@ def _load(module: str, source: str | None) -> str:
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return {"at": at, "trace": "".join(traceback.format_exception(error))}
+    told = ToolCrashed.of(error)
+    return {"kind": told.kind, "at": told.at, "trace": told.trace}
 
 
 async def _serve(fd: int) -> None:

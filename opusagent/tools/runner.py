@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -122,11 +121,6 @@ class LateTools:
 
 
 def _log_failure(name: str, error: BaseException) -> None:
-    """Where it failed is in the log; what was said there may be a caller's."""
-    if isinstance(error, ToolCrashed):
-        at, trace = error.at, error.trace
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        trace = "".join(traceback.format_exception(error))
-    _log.warning("tool failed", tool=name, at=at, pii={"trace": trace})
+    """What failed, and where, is in the log; what was said there may be a caller's."""
+    told = ToolCrashed.of(error)
+    _log.warning("tool failed", tool=name, error=told.kind, at=told.at, pii={"trace": told.trace})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sysconfig
 import threading
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -31,6 +34,12 @@ __all__ = [
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 """What a tool may take unless it says otherwise."""
+
+_NOT_THEIRS: Final = (
+    str(Path(__file__).parents[1]),
+    *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")),
+)
+"""Where code is that whoever wrote a tool has not written."""
 
 type JsonObject = dict[str, JsonValue]
 type Arguments = dict[str, JsonValue]
@@ -91,17 +100,33 @@ class CallState:
 
 
 class ToolCrashed(Exception):
-    """A tool raised in another process.
+    """A tool raised something that is not for the model, perhaps in another process.
 
     Attributes:
+        kind: The name of its type.
         at: File and line.
         trace: The whole, which may have a caller's words in it.
     """
 
-    def __init__(self, at: str, trace: str) -> None:
-        super().__init__(at)
+    def __init__(self, kind: str, at: str, trace: str) -> None:
+        super().__init__(kind, at)
+        self.kind = kind
         self.at = at
         self.trace = trace
+
+    @classmethod
+    def of(cls, error: BaseException) -> ToolCrashed:
+        """What is told of it: of the lines that led to it the last one of who wrote the tool."""
+        if isinstance(error, ToolCrashed):
+            return error
+        trace = "".join(traceback.format_exception(error))
+        cause = error.__cause__
+        if isinstance(cause, StopIteration) or not isinstance(cause, Exception | None):
+            error = cause  # which the workshop cannot pass on as it is
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)] or frames
+        at = f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+        return cls(type(error).__name__, at, trace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

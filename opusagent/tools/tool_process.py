@@ -341,8 +341,8 @@ class _Process(asyncio.Protocol):
                 run.result.set_result(result)
             case {"refused": str(words)}:
                 run.result.set_exception(ToolError(words))
-            case {"at": str(at), "trace": str(trace)}:
-                run.result.set_exception(ToolCrashed(at, trace))
+            case {"kind": str(kind), "at": str(at), "trace": str(trace)}:
+                run.result.set_exception(ToolCrashed(kind, at, trace))
 
     def _answer(self, number: int, ask: int, work: Callable[[], JsonValue]) -> None:
         try:

@@ -209,8 +209,11 @@ class _Job[T]:
 
     def _fail(self, error: BaseException) -> None:
         if not self.result.done():
-            ours = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            self.result.set_exception(error if ours else RuntimeError(type(error).__name__))
+            if isinstance(error, StopIteration) or not isinstance(error, Exception):
+                wrapped = RuntimeError(type(error).__name__)
+                wrapped.__cause__ = error
+                error = wrapped
+            self.result.set_exception(error)
 
 
 class _Bench:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from opusagent.config import Settings
 from opusagent.errors import ToolError
 from opusagent.observability import configure_logging
 from opusagent.tools import ToolContext, ToolRegistry
-from opusagent.tools.tool import MAX_STATE_BYTES, CallState
+from opusagent.tools.python_tools import tool_of
+from opusagent.tools.tool import MAX_STATE_BYTES, CallState, Tool
+from opusagent.tools.workshop import Workshop
 from tests import virtual_time
 from tests.tools.rig import Counts, asks, of_call
 from tests.tools.test_arguments import JSON
@@ -173,9 +176,43 @@ def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said()
         result_of("raises")
         (line,) = map(json.loads, log.getvalue().splitlines())
         assert line["event"] == "tool failed"
-        assert line["tool"] == "raises"
+        assert (line["tool"], line["error"]) == ("raises", "LookupError")
         assert line["at"].startswith(__file__)
         assert ("471147114711" in log.getvalue()) == private
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_the_log_says_where_in_the_file_of_the_tool_and_what_was_no_error_at_all() -> None:
+    def reads() -> object:
+        """Read."""
+        return json.loads("")
+
+    def leaves() -> None:
+        """Leave."""
+        sys.exit(3)
+
+    async def leaves_later() -> None:
+        """Leave."""
+        sys.exit(3)
+
+    async def main(tool: Tool) -> None:
+        workshop = Workshop()
+        try:
+            await of_call([tool], place=workshop)(asks(tool.spec.name))
+        finally:
+            workshop.stop()
+
+    for function, kind in (
+        (reads, "JSONDecodeError"),
+        (leaves, "SystemExit"),
+        (leaves_later, "SystemExit"),
+    ):
+        log = io.StringIO()
+        configure_logging(Settings(log_format="json"), log)
+        asyncio.run(main(tool_of(function, timeout_s=1, repeatable=False)))
+        (line,) = map(json.loads, log.getvalue().splitlines())
+        at = f"{__file__}:{function.__code__.co_firstlineno + 2}"
+        assert (line["error"], line["at"]) == (kind, at)
 
 
 # State

@@ -440,7 +440,10 @@ def test_what_a_tool_raises_says_what_it_would_say_here(tmp_path: Path) -> None:
             await mine.run("refuses")
         with pytest.raises(ToolCrashed) as crash:
             await mine.run("breaks")
-        assert "mine.py:" in crash.value.at
+        line = (
+            MODULE.splitlines().index('    raise RuntimeError("the caller said 471147114711")') + 1
+        )
+        assert (crash.value.kind, crash.value.at) == ("RuntimeError", f"{mine.module}:{line}")
         assert "the caller said 471147114711" in crash.value.trace
         assert "471147114711" not in str(crash.value)
 
