@@ -10,11 +10,12 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 from opusagent.errors import ConfigError, ToolError
+from opusagent.tools.problems import kind_of
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["MAX_BODY_BYTES", "Answer", "HttpClient"]
+__all__ = ["MAX_BODY_BYTES", "Answer", "HttpClient", "NoAnswer"]
 
 MAX_BODY_BYTES: Final = 256_000
 """How much of an answer is read."""
@@ -40,6 +41,21 @@ class Answer:
     content_type: str
     body: bytes
     is_whole: bool
+
+
+class NoAnswer(ToolError):
+    """A service gave no answer, or none of use.
+
+    Args:
+        words: For the model.
+        problem: For the log, without what was asked and answered.
+        is_usual: Whether it comes of what was asked, and no one has to look at it.
+    """
+
+    def __init__(self, words: str, problem: str, *, is_usual: bool = False) -> None:
+        super().__init__(words)
+        self.problem = problem
+        self.is_usual = is_usual
 
 
 class HttpClient:
@@ -80,7 +96,7 @@ class HttpClient:
         """Send what `make` makes; a repeatable request is sent again where it fails.
 
         Raises:
-            ToolError: If no answer comes.
+            NoAnswer: If none comes.
         """
         pause_s = FIRST_PAUSE_S
         for _ in range(MAX_TRIES - 1 if is_repeatable else 0):
@@ -92,8 +108,8 @@ class HttpClient:
             pause_s *= 2
         try:
             return await self._once(make)
-        except self._httpx.HTTPError:  # its words may have the address in them, and so arguments
-            raise ToolError("the service cannot be reached") from None
+        except self._httpx.HTTPError as error:
+            raise NoAnswer("the service cannot be reached", kind_of(error)) from None
 
     async def _once(self, make: Callable[[httpx.AsyncClient], httpx.Request]) -> Answer:
         self.warm_up()

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
+import structlog
 from pydantic import JsonValue
 from pydantic_core import from_json
 
@@ -15,7 +16,7 @@ from opusagent.errors import ConfigError, ToolError
 from opusagent.models.agent import HttpTool, ToolParameter
 from opusagent.models.session_state import ToolSpec
 from opusagent.tools.arguments import REQUIRED, Parameter, Parameters
-from opusagent.tools.http_client import Answer, HttpClient
+from opusagent.tools.http_client import Answer, HttpClient, NoAnswer
 from opusagent.tools.paths import find, parse_path
 from opusagent.tools.results import as_object
 from opusagent.tools.templates import (
@@ -34,12 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["CONNECT_S", "IDEMPOTENCY_KEY", "http_tool"]
 
+_log = structlog.get_logger("opusagent.tools")
+
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 """The header with the id of the model's request: the same when it is sent again (IETF HTTPAPI draft)."""
 CONNECT_S: Final = 3.0
 """What a connection may take to be made: a repeatable request has another try then."""
 
 _MAX_DETAIL_CHARS: Final = 300
+_USUAL: Final = frozenset({400, 404, 409, 410, 422})
+"""What a service answers where there is no such thing, or not now."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _TYPES: Final[Mapping[str, Any]] = {
     "string": str,
@@ -127,7 +132,9 @@ class _Request:
                 is_repeatable=self._declared.repeatable,
             )
             return self._read(answer)
-        except ToolError as error:
+        except NoAnswer as error:
+            log = _log.info if error.is_usual else _log.warning
+            log("HTTP tool failed", tool=self._declared.name, problem=error.problem)
             raise ToolError(f"{self._declared.name}: {error}") from None
 
     def _fill_url(self, given: Arguments) -> str:
@@ -171,20 +178,25 @@ class _Request:
             # Why a request was wrong is for the model; why a service is broken is not.
             detail = text[:_MAX_DETAIL_CHARS].strip() if 400 <= answer.status < 500 else ""
             said = f"the service answered {answer.status} {words}".rstrip()
-            raise ToolError(f"{said}: {detail}" if detail else said)
+            is_usual = answer.status in _USUAL
+            raise NoAnswer(f"{said}: {detail}" if detail else said, said, is_usual=is_usual)
         is_text = not self._declared.result and "json" not in answer.content_type
         if self._result == "text" or is_text:
             return as_object(text)
         if not answer.body.strip():
             return {"result": None}
         if not answer.is_whole:
-            raise ToolError("the answer is too long")
+            raise _useless("the answer is too long")
         try:
             return as_object(find(from_json(answer.body, allow_inf_nan=False), self._result))
         except ValueError:
-            raise ToolError("the answer is not JSON") from None
+            raise _useless("the answer is not JSON") from None
         except LookupError:
-            raise ToolError(f"the answer has no {self._declared.result}") from None
+            raise _useless(f"the answer has no {self._declared.result}") from None
+
+
+def _useless(words: str) -> NoAnswer:
+    return NoAnswer(words, words)
 
 
 def _parameter(name: str, declared: ToolParameter) -> Parameter:

@@ -93,6 +93,7 @@ class CallTools:
         except Exception as error:  # noqa: BLE001 - somebody else's code: the call goes on
             if deadline.expired() and isinstance(error, TimeoutError):
                 outcome = "late"
+                _log.warning("tool late", tool=call.name, after_s=tool.timeout_s)
                 return as_error(f"{call.name} did not answer within {tool.timeout_s:g} seconds")
             outcome = "failed"
             _log_failure(call.name, error)

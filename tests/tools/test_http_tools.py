@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import ssl
 import sys
 from typing import Any, override
 
@@ -13,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from opusagent.config import Settings
 from opusagent.errors import ConfigError
 from opusagent.models.agent import HttpTool
+from opusagent.observability import configure_logging
 from opusagent.tools.http_client import FIRST_PAUSE_S, HttpClient
 from opusagent.tools.http_tools import CONNECT_S, http_tool
 from tests import virtual_time
@@ -358,6 +362,37 @@ def test_the_deadline_holds_for_all_tries_together() -> None:
 
 
 # Redirections
+
+
+def unreachable() -> httpx.ConnectError:
+    error = httpx.ConnectError("no 4711 at https://shop.example/?key=s3cret")
+    error.__cause__ = ssl.SSLCertVerificationError(1, "for key=s3cret")
+    error.__cause__.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+@pytest.mark.parametrize(
+    ("answer", "level", "problem"),
+    [
+        (unreachable(), "warning", "ConnectError: self-signed certificate"),
+        (httpx.ReadTimeout("of 4711"), "warning", "ReadTimeout"),
+        (httpx.Response(401, text="4711"), "warning", "the service answered 401 Unauthorized"),
+        (httpx.Response(404, text="4711"), "info", "the service answered 404 Not Found"),
+        (httpx.Response(200, text="4711 ("), "warning", "the answer is not JSON"),
+    ],
+)
+def test_the_log_says_why_a_service_was_of_no_use_and_nothing_of_the_caller(
+    answer: httpx.Response | Exception, level: str, problem: str
+) -> None:
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+    ask(Service(answer), {"order_id": "4711"}, ORDER, result="$.a")
+    (line,) = map(json.loads, log.getvalue().splitlines())
+    assert (line["event"], line["tool"]) == ("HTTP tool failed", "find_order")
+    assert (line["level"], line["problem"]) == (level, problem)
+    assert "4711" not in log.getvalue()
+    assert "s3cret" not in log.getvalue()
 
 
 def test_a_redirection_is_followed_on_the_same_host_only() -> None:

@@ -182,6 +182,15 @@ def test_the_log_says_which_tool_failed_and_where_and_not_what_the_caller_said()
 
 
 @pytest.mark.usefixtures("logging_as_it_was")
+def test_the_log_says_which_tool_was_late() -> None:
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+    result_of("for_ever")
+    (line,) = map(json.loads, log.getvalue().splitlines())
+    assert (line["event"], line["tool"], line["after_s"]) == ("tool late", "for_ever", 10.0)
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
 def test_the_log_says_where_in_the_file_of_the_tool_and_what_was_no_error_at_all() -> None:
     def reads() -> object:
         """Read."""
