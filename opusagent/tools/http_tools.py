@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from opusagent.errors import ConfigError, ToolError
 from opusagent.models.agent import HttpTool, ToolParameter
 from opusagent.models.session_state import ToolSpec
+from opusagent.tools.addresses import check_address, check_headers
 from opusagent.tools.arguments import REQUIRED, Parameter, Parameters
 from opusagent.tools.http_client import Answer, HttpClient, NoAnswer
 from opusagent.tools.paths import find, parse_path
@@ -54,9 +55,7 @@ _TYPES: Final[Mapping[str, Any]] = {
     "array": list[JsonValue],
     "object": dict[str, JsonValue],
 }
-_HEAD: Final = re.compile(r"https?://[^/?#\s]+(?P<end>[/?#].*)?", re.DOTALL)
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
+_TO_HOST: Final = re.compile(r"https?://[^/?#\s]+[/?#]")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -94,8 +93,7 @@ class _Request:
             self._in_path = Template(declared.url.partition("?")[0], environ).names
             _check_url(self._url)
         with at_key("headers"):
-            self._headers = resolve(declared.headers, environ)
-            _check_headers(self._headers)
+            self._headers = check_headers(resolve(declared.headers, environ))
             for name, text in declared.headers.items():
                 for argument in Template(text, environ).names:  # it is not the model's to make one
                     raise ConfigError(f"{name}: {{{argument}}}: no argument can stand in a header")
@@ -215,14 +213,6 @@ def _filled(template: JsonTemplate, given: Arguments) -> dict[str, JsonValue]:
 
 
 def _check_url(url: Template) -> None:
-    match = _HEAD.fullmatch(url.head)
-    if match is None or (url.names and match["end"] is None):
+    if url.names and not _TO_HOST.match(url.head):
         raise ConfigError("must begin with http://HOST/ or https://HOST/, without arguments in it")
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    for name, text in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} is no name of a header")
-        if not _HEADER_TEXT.fullmatch(text):
-            raise ConfigError(f"{name}: has a character that no header may have")
+    check_address(url.fill({}, lambda *_: ""))

@@ -18,6 +18,7 @@ import structlog
 from opusagent.errors import ConfigError, ToolError
 from opusagent.models.agent import McpServer
 from opusagent.models.session_state import ToolSpec
+from opusagent.tools.addresses import check_address, check_headers
 from opusagent.tools.results import as_object
 from opusagent.tools.templates import resolve
 from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext, at_key
@@ -207,8 +208,11 @@ class _Way:
     def __init__(self, declared: McpServer, environ: Mapping[str, str]) -> None:
         self._declared = declared
         self._url = resolve({"url": declared.url}, environ)["url"]
+        if self._url:
+            with at_key("url"):
+                check_address(self._url)
         with at_key("headers"):
-            self._headers = resolve(declared.headers, environ)
+            self._headers = check_headers(resolve(declared.headers, environ))
         with at_key("env"):
             self._env = resolve(declared.env, environ)
         self._http: httpx2.AsyncClient | None = None

@@ -188,7 +188,7 @@ def test_query_and_body_are_what_the_file_says() -> None:
 
 def test_secrets_come_from_the_environment() -> None:
     service = Service()
-    environ = {"SHOP": "https://shop.example", "TOKEN": "s3cret"}
+    environ = {"SHOP": "https://shop.example", "TOKEN": "s3cret \n"}  # as mounted files end
     ask(
         service,
         {"order_id": "1"},
@@ -422,6 +422,8 @@ def test_redirections_in_a_circle_end() -> None:
         ({"url": "https://{order_id}/"}, "url: must begin with"),
         ({"url": "https://shop{order_id}.example/"}, "url: must begin with"),
         ({"url": "https://shop.example{order_id}"}, "url: must begin with"),
+        ({"url": "https://shop.example:port/{order_id}"}, "url: leads nowhere: Port"),
+        ({"url": "https://shop.example/{order_id}/x\n"}, "url: has a control character"),
         ({"url": "https://shop.example/{other}"}, "url: {other} is none of the parameters"),
         ({"query": {"q": "{other}"}}, "query: {other} is none of the parameters"),
         ({"method": "POST", "body": {"q": "{other}"}}, "body: {other} is none"),

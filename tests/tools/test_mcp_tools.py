@@ -575,10 +575,14 @@ def test_a_server_over_http_is_called_and_found_again_after_it_was_away() -> Non
     [
         ({"env": {"A": "${NONE}"}}, "env: A: ${NONE} is not set"),
         ({"command": [], "url": "${NONE}"}, "url: ${NONE} is not set"),
+        ({"command": [], "url": "crm.example/mcp"}, "url: must begin with http"),
+        ({"command": [], "url": "http://x", "headers": {"A": "x\ny"}}, "headers: A: has a char"),
         ({"command": [], "url": "http://x", "headers": {"A": "${NONE}"}}, "headers: A: ${NONE}"),
     ],
 )
-def test_a_variable_that_is_missing_is_named(more: dict[str, Any], words: str) -> None:
+def test_a_variable_that_is_missing_and_an_address_that_is_none_are_named(
+    more: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         McpConnection(declared(**more), {})
     assert words in str(caught.value)
