@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,7 +11,6 @@ from urllib.parse import quote, urlsplit
 
 import structlog
 from pydantic import JsonValue
-from pydantic_core import from_json
 
 from opusagent.errors import ConfigError, ToolError
 from opusagent.models.agent import HttpTool, ToolParameter
@@ -56,6 +56,7 @@ _TYPES: Final[Mapping[str, Any]] = {
     "object": dict[str, JsonValue],
 }
 _TO_HOST: Final = re.compile(r"https?://[^/?#\s]+[/?#]")
+_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -170,7 +171,7 @@ class _Request:
         return request
 
     def _read(self, answer: Answer) -> JsonObject:
-        text = answer.body.decode(errors="replace")
+        text = _decoded(answer)
         if not 200 <= answer.status < 300:
             words = HTTPStatus(answer.status).phrase if answer.status in HTTPStatus else ""
             # Why a request was wrong is for the model; why a service is broken is not.
@@ -186,11 +187,21 @@ class _Request:
         if not answer.is_whole:
             raise _useless("the answer is too long")
         try:
-            return as_object(find(from_json(answer.body, allow_inf_nan=False), self._result))
-        except ValueError:
+            return as_object(find(json.loads(text), self._result))
+        except (ValueError, RecursionError):
             raise _useless("the answer is not JSON") from None
         except LookupError:
             raise _useless(f"the answer has no {self._declared.result}") from None
+
+
+def _decoded(answer: Answer) -> str:
+    """Its text, in the encoding that it names; UTF-8 without one."""
+    named = _CHARSET.search(answer.content_type)
+    try:
+        text = answer.body.decode(named[1] if named else "utf-8", errors="replace")
+    except (LookupError, UnicodeError):  # a name that nobody knows, or none of an encoding
+        text = answer.body.decode(errors="replace")
+    return text.removeprefix("\ufeff")
 
 
 def _useless(words: str) -> NoAnswer:

@@ -266,6 +266,10 @@ def test_wrong_arguments_are_named_and_nothing_is_sent(
 # Answers
 
 
+def typed(text: str, encoding: str, content_type: str) -> httpx.Response:
+    return answer(content=text.encode(encoding), headers={"Content-Type": content_type})
+
+
 @pytest.mark.parametrize(
     ("response", "result", "expected"),
     [
@@ -277,6 +281,18 @@ def test_wrong_arguments_are_named_and_nothing_is_sent(
         (answer(text="shipped"), "", {"result": "shipped"}),
         (answer(text='{"a": 1}'), "$.a", {"result": 1}),
         (answer(204), "$.a", {"result": None}),
+        (typed("Müller", "latin-1", "text/plain; charset=ISO-8859-1"), "", {"result": "Müller"}),
+        (typed('{"a": "ü"}', "latin-1", 'application/json; charset="latin1"'), "", {"a": "ü"}),
+        (typed("Müller", "utf-8", "text/plain; charset=none-such"), "", {"result": "Müller"}),
+        (typed("ü", "utf-8", "text/plain; charset=idna"), "", {"result": "ü"}),
+        (typed('{"a": 1}', "utf-8-sig", "application/json"), "$.a", {"result": 1}),
+        (typed('{"a": NaN, "b": 1e999}', "utf-8", "text/json"), "", {"a": None, "b": None}),
+        (typed('{"a": "half \\ud83d"}', "utf-8", "text/json"), "", {"a": "half ?"}),
+        (
+            typed("[" * 100_000, "utf-8", "application/json"),
+            "",
+            {"error": "find_order: the answer is not JSON"},
+        ),
         (answer(json={"a": 1}), "$.b", {"error": "find_order: the answer has no $.b"}),
         (answer(text="<html>"), "$.b", {"error": "find_order: the answer is not JSON"}),
         (
