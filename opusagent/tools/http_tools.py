@@ -167,7 +167,8 @@ class _Request:
             },
             timeout=(min(CONNECT_S, seconds), seconds, seconds, seconds),
         )
-        request.url = request.url.copy_merge_params({n: as_text(v) for n, v in query.items()})
+        if query:  # else the address stays as it was written: `?wsdl` is not `?wsdl=` to everybody
+            request.url = request.url.copy_merge_params({n: as_text(v) for n, v in query.items()})
         return request
 
     def _read(self, answer: Answer) -> JsonObject:

@@ -186,6 +186,13 @@ def test_query_and_body_are_what_the_file_says() -> None:
     assert service.request.url.query == b"dry=no&q=tea&lang=en"
 
 
+def test_a_query_to_which_nothing_is_added_is_sent_as_it_stands() -> None:
+    service = Service()
+    url = "https://shop.example/orders?wsdl&sig=a%20b&id={order_id}"
+    ask(service, {"order_id": "a+b &c"}, ORDER, url=url)
+    assert service.request.url.query == b"wsdl&sig=a%20b&id=a%2Bb%20%26c"
+
+
 def test_secrets_come_from_the_environment() -> None:
     service = Service()
     environ = {"SHOP": "https://shop.example", "TOKEN": "s3cret \n"}  # as mounted files end
