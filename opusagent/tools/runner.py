@@ -89,7 +89,7 @@ class CallTools:
             return as_error(f"{call.name} failed")
         except ToolError as error:
             outcome = "refused"
-            return as_error(str(error))
+            return as_error(str(error) or f"{call.name} failed")
         except Exception as error:  # noqa: BLE001 - somebody else's code: the call goes on
             if deadline.expired() and isinstance(error, TimeoutError):
                 outcome = "late"

@@ -58,6 +58,12 @@ async def cancels_itself() -> None:
 
 
 @registry.tool()
+def refuses_without_a_word() -> None:
+    """Say nothing."""
+    raise ToolError
+
+
+@registry.tool()
 def refuses() -> None:
     """Say no."""
     raise ToolError("the shop is closed on Sundays")
@@ -92,6 +98,12 @@ def result_of(name: str, arguments: str = "{}", *, meter: Counts | None = None) 
         ("raises", "{}", {"error": "raises failed"}, "failed"),
         ("gives_up", "{}", {"error": "gives_up failed"}, "failed"),
         ("cancels_itself", "{}", {"error": "cancels_itself failed"}, "failed"),
+        (
+            "refuses_without_a_word",
+            "{}",
+            {"error": "refuses_without_a_word failed"},
+            "refused",
+        ),
         ("refuses", "{}", {"error": "the shop is closed on Sundays"}, "refused"),
         ("for_ever", "{}", {"error": "for_ever did not answer within 10 seconds"}, "late"),
         (
