@@ -19,6 +19,7 @@ from opusagent.errors import ConfigError, ToolError
 from opusagent.models.agent import McpServer
 from opusagent.models.session_state import ToolSpec
 from opusagent.tools.addresses import check_address, check_headers
+from opusagent.tools.problems import kind_of
 from opusagent.tools.results import as_object
 from opusagent.tools.templates import resolve
 from opusagent.tools.tool import Arguments, JsonObject, Place, Tool, ToolContext, at_key
@@ -36,6 +37,7 @@ __all__ = [
     "LIST_EVERY_S",
     "LONGEST_PAUSE_S",
     "MAX_NAME",
+    "START_S",
     "McpConnection",
     "unlike",
 ]
@@ -44,6 +46,8 @@ _log = structlog.get_logger("opusagent.tools")
 
 CONNECT_S: Final = 10.0
 """What a server may take to be connected and to list its tools."""
+START_S: Final = 60.0
+"""What a command may take to start and to list its tools: `npx` and `uvx` fetch a program before they run it."""
 LIST_EVERY_S: Final = 30.0
 """How often it is asked for its tools: they may change, and one that is gone is noticed."""
 FIRST_PAUSE_S: Final = 0.5
@@ -128,7 +132,7 @@ class McpConnection:
         was_there = False
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(CONNECT_S):
+                async with asyncio.timeout(START_S if self._declared.command else CONNECT_S):
                     client = await stack.enter_async_context(self._connect())
                     await self._list(client)
                 was_there = True
@@ -139,7 +143,7 @@ class McpConnection:
                     async with asyncio.timeout(CONNECT_S):
                         await self._list(client)
         except Exception as error:  # noqa: BLE001 - a foreign package: whatever it is, the server is away
-            if (problem := _kind(error)) != self._problem:
+            if (problem := self._way.problem(error)) != self._problem:
                 _log.warning("MCP server is away", server=self.name, problem=problem)
                 self._problem = problem
         finally:
@@ -216,6 +220,7 @@ class _Way:
         with at_key("env"):
             self._env = resolve(declared.env, environ)
         self._http: httpx2.AsyncClient | None = None
+        self._refused = ""
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[mcp.Client]:
@@ -234,13 +239,34 @@ class _Way:
         if self._http is not None:
             await self._http.aclose()
 
+    def problem(self, error: BaseException) -> str:
+        """Why it is away; no caller has a part in connecting and listing."""
+        from mcp.shared.exceptions import MCPError  # noqa: PLC0415 - of the extra `tools`
+
+        refused, self._refused = self._refused, ""
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if not isinstance(error, MCPError):
+            return kind_of(error)
+        if not self._url:
+            return f"MCPError: {error.message}; run its command by hand to see what it says"
+        return f"MCPError: {refused or error.message}"
+
+    async def _note(self, response: httpx2.Response) -> None:
+        """The package `mcp` does not tell with which status a request was refused."""
+        self._refused = ""
+        if response.status_code >= 400 and response.status_code != 405:  # of a stream nobody needs
+            self._refused = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
+
     def _over_http(self) -> Transport:
         import httpx2  # noqa: PLC0415 - of the extra `tools`
         from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
 
         if self._http is None:  # once: it reads certificates
             self._http = httpx2.AsyncClient(
-                headers=self._headers, timeout=httpx2.Timeout(CONNECT_S, read=READ_S)
+                headers=self._headers,
+                timeout=httpx2.Timeout(CONNECT_S, read=READ_S),
+                event_hooks={"response": [self._note]},
             )
         return streamable_http_client(self._url, http_client=self._http)
 
@@ -287,14 +313,6 @@ def _text(block: ContentBlock) -> str:
     """What the model can be told of it: a text, also of an embedded document, else what it would be."""
     text = getattr(getattr(block, "resource", block), "text", None)
     return text if isinstance(text, str) else f"[{block.type}]"
-
-
-def _kind(error: BaseException) -> str:
-    """What kind of error it is; its words may have a caller's in them."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    strerror = getattr(error, "strerror", None)
-    return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:

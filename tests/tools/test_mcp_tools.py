@@ -38,6 +38,7 @@ from opusagent.tools.mcp_tools import (
     LIST_EVERY_S,
     LONGEST_PAUSE_S,
     MAX_PAGES,
+    START_S,
     McpConnection,
 )
 from tests import virtual_time
@@ -258,18 +259,42 @@ def test_a_list_is_read_to_its_end_where_it_has_one() -> None:
     in_memory(endless, server=Moody(*map(str, range(1000))).server)
 
 
-def test_a_server_that_does_not_answer_at_the_start_is_not_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [({}, START_S), ({"command": [], "url": "http://crm.example/mcp"}, CONNECT_S)],
+)
+def test_a_server_that_does_not_answer_at_the_start_is_not_waited_for(
+    more: dict[str, Any], seconds: float
+) -> None:
     moody = Moody("a")
     moody.hangs = True
 
     async def main(connection: McpConnection, _: Line) -> None:
-        assert asyncio.get_running_loop().time() == pytest.approx(CONNECT_S)
+        assert asyncio.get_running_loop().time() == pytest.approx(seconds)
         assert (connection.tools, connection.problem) == ((), "TimeoutError")
         moody.hangs = False
         await pass_time(FIRST_PAUSE_S + 0.1)
         assert (names(connection), connection.problem) == (["a"], "")
 
-    in_memory(main, server=moody.server)
+    in_memory(main, server=moody.server, **more)
+
+
+def test_a_command_may_take_its_time_to_start() -> None:
+    async def main() -> None:
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[mcp.Client]:
+            await pass_time(START_S - 10)  # a program is fetched first
+            async with mcp.Client(tiny) as client:
+                yield client
+
+        connection = McpConnection(declared(), {}, connect)
+        task = asyncio.get_running_loop().create_task(connection.run())
+        await connection.tried()
+        assert names(connection) == ALL
+        task.cancel()
+        await asyncio.wait((task,))
+
+    virtual_time.run(main())
 
 
 @pytest.mark.parametrize("mood", ["breaks", "hangs"])
@@ -513,6 +538,35 @@ def test_a_command_that_cannot_be_run_leaves_no_tools(capfd: pytest.CaptureFixtu
 
     for_real(main, declared(command=["/no/such/command"]))
     assert "No such file" in capfd.readouterr().out
+
+
+@pytest.mark.integration
+def test_a_command_that_ends_at_once_and_a_server_that_refuses_are_told_apart() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async def problem_of(what: McpServer) -> str:
+        connection = McpConnection(what, {})
+        task = asyncio.get_running_loop().create_task(connection.run())
+        await connection.tried()
+        task.cancel()
+        await asyncio.wait((task,))
+        return connection.problem
+
+    async def main() -> None:
+        ended = await problem_of(declared(command=["true"]))
+        assert ended == "MCPError: Connection closed; run its command by hand to see what it says"
+        server = await asyncio.start_server(refuse, "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        server_at = {"command": [], "url": f"http://127.0.0.1:{port}/mcp"}
+        assert await problem_of(declared(**server_at)) == "MCPError: HTTP 401 Unauthorized"
+        server.close()
+        nobody = await problem_of(declared(**server_at))
+        assert nobody.startswith("ConnectError: Connect call failed")
+
+    asyncio.run(main())
 
 
 class _Web(uvicorn.Server):
