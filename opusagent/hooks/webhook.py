@@ -20,6 +20,7 @@ from opusagent.hooks.lanes import Outcome
 from opusagent.hooks.signing import headers_of
 from opusagent.observability import Metrics
 from opusagent.setting_types import LOOPBACK
+from opusagent.tools.problems import kind_of
 from opusagent.tools.tool import Place
 
 __all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Poster", "WebhookSink"]
@@ -79,7 +80,7 @@ class WebhookSink:
         last_at = self._clock.monotonic() + self._retry_s
         pause_s = FIRST_PAUSE_S
         while True:
-            status = await self._attempt(event.id, body)
+            status, problem = await self._attempt(event.id, body)
             if 200 <= status < 300:
                 self._is_away = False
                 return "delivered"
@@ -88,23 +89,24 @@ class WebhookSink:
                 return "refused"
             if not self._is_away:
                 self._is_away = True
-                _log.warning("webhook not taken", type=event.type, status=status or None)
+                _log.warning("webhook not taken", type=event.type, problem=problem)
             if hurry.is_set() or self._clock.monotonic() + pause_s > last_at:
                 return "failed"
             self._metrics.event_retries.inc()
             await _wait(hurry, pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _attempt(self, event_id: str, body: bytes) -> int:
-        """Its status; 0 where there was none."""
+    async def _attempt(self, event_id: str, body: bytes) -> tuple[int, str]:
+        """Its status, 0 where there was none, and what to say of that in the log."""
         timestamp = int(self._clock.utcnow().timestamp())
         headers = headers_of(self._key, event_id, timestamp, body)
         try:
-            return await self._post(body, headers | {"content-type": "application/json"})
-        except (OSError, ToolError, http.client.HTTPException):
-            return 0
-        except (ValueError, RuntimeError):  # no name that could be looked up; no thread to be had
-            return 0
+            status = await self._post(body, headers | {"content-type": "application/json"})
+        except (OSError, ToolError, http.client.HTTPException) as error:
+            return 0, kind_of(error)
+        except (ValueError, RuntimeError) as error:  # a name nobody can look up; no thread
+            return 0, kind_of(error)
+        return status, f"HTTP {status}"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import ssl
+import urllib.error
 from collections.abc import Mapping
 
 import pytest
 
+from opusagent.config import Settings
 from opusagent.hooks.events import Event
 from opusagent.hooks.lanes import Outcome
 from opusagent.hooks.signing import verify
 from opusagent.hooks.webhook import WebhookSink
-from opusagent.observability import Metrics
+from opusagent.observability import Metrics, configure_logging
 from opusagent.setting_types import signing_key
 from tests.hooks.rig import turn
 from tests.services.faulty import LoopClock
@@ -89,6 +93,39 @@ def test_what_will_not_change_is_not_tried_again(answer: int) -> None:
     wire = Wire(answer)
     assert deliver(wire, turn(1))[0] == "refused"
     assert len(wire.at) == 1
+
+
+def unknown_certificate() -> OSError:
+    error = urllib.error.URLError("of https://crm.example/hunter2")
+    error.__cause__ = ssl.SSLCertVerificationError(1, "of hunter2")
+    error.__cause__.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+@pytest.mark.parametrize(
+    ("trouble", "problem"),
+    [
+        (503, "HTTP 503"),
+        (unknown_certificate(), "URLError: self-signed certificate"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_the_log_says_once_why_a_receiver_takes_nothing(
+    trouble: OSError | int, problem: str
+) -> None:
+    class Troubled(Wire):
+        async def __call__(self, body: bytes, headers: Mapping[str, str]) -> int:
+            if isinstance(trouble, OSError):
+                raise trouble
+            return trouble
+
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+    assert deliver(Troubled(0), turn(1))[0] == "failed"
+    (line,) = map(json.loads, log.getvalue().splitlines())
+    assert (line["event"], line["problem"]) == ("webhook not taken", problem)
+    assert "hunter2" not in log.getvalue()
 
 
 def test_it_is_given_up_in_the_end() -> None:
