@@ -119,7 +119,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _read_text(path: Path, source: Path, key: str = "") -> str:
     place = f"{source}: {key}: {path}" if key else f"{source}"
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors put a mark at the beginning
     except UnicodeDecodeError as error:
         raise ConfigError(f"{place}: is not UTF-8 text") from error
     except OSError as error:

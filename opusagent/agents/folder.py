@@ -82,7 +82,9 @@ class AgentFolder:
                 self._directory = AgentDirectory(self._directory.agents, problems=problems)
             self._is_away = True
             return self._directory
-        found = {path: self._read(path) for path in sorted(self._path.glob("*.toml"))}
+        # Not what editors and archives put beside a file: `.#bank.toml`, `._bank.toml`.
+        files = (path for path in self._path.glob("*.toml") if not path.name.startswith("."))
+        found = {path: self._read(path) for path in sorted(files)}
         if self._directory is None or self._is_away or found != self._files:
             self._files = found
             self._is_away, self._was_there = False, self._path.is_dir()

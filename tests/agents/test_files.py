@@ -41,6 +41,13 @@ def test_the_prompt_may_stand_in_a_text_file_beside_it(tmp_path: Path) -> None:
     )
 
 
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Grüße", encoding="utf-8-sig")
+    file = tmp_path / "default.toml"
+    file.write_text('system_prompt_file = "prompt.txt"', encoding="utf-8-sig")
+    assert load_agent(file).system_prompt == "Grüße"
+
+
 def test_recordings_are_found_beside_the_file(tmp_path: Path) -> None:
     wav = recording(tmp_path / "hello.wav")
     text = 'system_prompt = "Hi"\ncomfort_audio = "hello.wav"\n[greeting]\naudio = "hello.wav"'

@@ -33,6 +33,13 @@ def test_two_agents_that_differ_in_case_only_are_refused(tmp_path: Path) -> None
         AgentFolder.open(tmp_path)
 
 
+def test_hidden_files_of_editors_and_archives_are_no_agents(tmp_path: Path) -> None:
+    agent_file(tmp_path)
+    (tmp_path / ".#default.toml").symlink_to("me@here.4711:1")
+    (tmp_path / "._default.toml").write_bytes(b"\x00\x05\x16\x07\xff")
+    assert AgentFolder.open(tmp_path).directory.names == ("default",)
+
+
 def test_the_shipped_agent_answers_where_no_default_is_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
