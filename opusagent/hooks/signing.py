@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ from opusagent.setting_types import signing_key
 
 __all__ = ["TOLERANCE_S", "BadSignature", "headers_of", "verify"]
 
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
 TOLERANCE_S: Final = 300.0
 """How old, or how far ahead, a delivery may be for its receiver."""
 
@@ -64,14 +66,19 @@ def verify(
     """
     given = {name.lower(): value for name, value in headers.items()}
     event_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
-    if not timestamp.isdecimal() or abs(now - int(timestamp)) > tolerance_s:
+    if not _SECONDS.fullmatch(timestamp) or abs(now - int(timestamp)) > tolerance_s:
         raise BadSignature("the timestamp is missing, too old or ahead")
     expected = f"v1,{_digest(signing_key(secret), event_id, timestamp, body)}".encode()
     signatures = given.get("webhook-signature", "").split()
-    if not any(hmac.compare_digest(expected, one.encode()) for one in signatures):
+    if not any(hmac.compare_digest(expected, _bytes(one)) for one in signatures):
         raise BadSignature("the signature is wrong")
 
 
+def _bytes(text: str) -> bytes:
+    """A header as bytes, whatever a server has made a text of."""
+    return text.encode(errors="surrogatepass")
+
+
 def _digest(key: bytes, event_id: str, timestamp: str, body: bytes) -> str:
-    signed = b".".join((event_id.encode(), timestamp.encode(), body))
+    signed = b".".join((_bytes(event_id), timestamp.encode(), body))
     return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
