@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio import _get_running_loop
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, assert_never
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from opusagent.agents import DEFAULT, AgentDirectory, load_agent
 from opusagent.config import Settings
+from opusagent.errors import ConfigError
 from opusagent.models.agent import Agent
 from opusagent.models.session_state import SessionState
 from opusagent.observability import Metrics
@@ -86,11 +88,23 @@ def play(
             script was over, or not asked for all of it, VoiceAI Connect was told what it may not be told, a
             step was not reached.
         ConfigError: If the agent's file, a setting or the name of a tool is wrong.
+        RuntimeError: If it is called in an async function.
     """
+    if _get_running_loop() is not None:
+        raise RuntimeError("play() runs a loop of its own: call it in a plain test, no async one")
     name = DEFAULT if isinstance(agent, Agent) else Path(agent).stem
     loaded = agent if isinstance(agent, Agent) else load_agent(Path(agent))
     performance = _Performance(name, loaded, caller, ScriptedModel(model), number)
-    return run(performance.run(Settings(**(settings or {})), fakes or {}, tool_seconds or {}))
+    return run(performance.run(_settings(settings or {}), fakes or {}, tool_seconds or {}))
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)
+        words = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in wrong)
+        raise ConfigError(f"settings: {'; '.join(words)}") from None
 
 
 class _Clock:
@@ -196,6 +210,10 @@ class _Performance:
             case Interrupts(text, after_s):
                 yield script.WaitForBotToSpeak(seconds=after_s, timeout_s=_ANSWER_S)
                 yield self._say(text, over_bot=True)
+                if not self.phone.record.phrases[-1].over_bot:
+                    what = f"the bot did not speak for {after_s:g} s"
+                    self.problems.append(f"{what}: {text!r} interrupted nothing")
+                    return
                 yield from self._hear_out(repr(text), after)
             case Presses(keys, answered):
                 yield script.Press(digits=keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -364,6 +365,28 @@ def test_a_caller_who_hangs_up_may_cut_the_model_short_but_for_what_it_must_be_t
     assert play(SILENT, caller=hangs_up, model=["Hi.", "Are you there?"]).said_by_bot == []
     with pytest.raises(AssertionError, match=r"last 2 turns: 'Hi\.', Told\('hello', 'Yes\.'\)"):
         play(SILENT, caller=hangs_up, model=["Hi.", Told("hello", "Yes.")])
+
+
+def test_a_play_fails_where_there_is_nothing_to_interrupt() -> None:
+    agent = Agent(system_prompt="x")
+    with pytest.raises(
+        AssertionError, match=r"did not speak for 1 s: 'Stop\.' interrupted nothing"
+    ):
+        play(agent, caller=["Hi.", Interrupts("Stop.")], model=["Hello.", "Well."])
+
+
+def test_a_setting_that_is_wrong_is_named() -> None:
+    agent = Agent(system_prompt="x")
+    with pytest.raises(ConfigError, match=r"^settings: play_lead_seconds: .*; no_such: Extra"):
+        play(agent, settings={"play_lead_seconds": "soon", "no_such": 1})
+
+
+def test_a_play_in_an_async_test_says_what_is_wrong_with_that() -> None:
+    async def main() -> None:
+        play(Agent(system_prompt="x"))
+
+    with pytest.raises(RuntimeError, match="call it in a plain test, no async one"):
+        asyncio.run(main())
 
 
 def test_a_play_fails_where_the_call_is_over_before_the_caller_has_done_all() -> None:
