@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from opusagent.agents import AgentDirectory, AgentFolder
+from opusagent.agents.files import check_entries
 from opusagent.call import functions
 from opusagent.clock import SystemClock
 from opusagent.config import Settings, warnings
@@ -147,6 +148,11 @@ async def _tools(agents: AgentDirectory) -> list[Finding]:
             for spec in (*toolbox.of(name).specs, *functions.specs(agents.agents[name])):
                 told = f"{spec.description.partition('\n')[0]} {json.dumps(spec.input_schema)}"
                 findings.append(Finding(f"tool {spec.name} of {name}", True, told))
+            known = {spec.name: spec for spec in toolbox.of(name).specs}
+            try:
+                check_entries(agents.agents[name], known, all_known=not toolbox.away(name))
+            except ConfigError as error:
+                findings.append(Finding(f"digits of {name}", False, str(error)))
             for server, problem in toolbox.away(name).items():
                 found = f"{problem}; calls are taken all the same, without its tools"
                 findings.append(Finding(f"MCP server {server} of {name}", True, found))

@@ -104,6 +104,34 @@ def test_tools_are_listed_with_their_schema_and_servers_that_are_away_are_named(
     assert "calls are taken all the same, without its tools" in gone.found
 
 
+@pytest.mark.parametrize(
+    ("dtmf", "words"),
+    [
+        ('tool = "environment"\nargument = "name"', None),
+        (
+            'tool = "environment"',
+            "dtmf.argument: environment has no argument digits; it takes name",
+        ),
+        ('tool = "add"\nargument = "a"', "dtmf.tool: add cannot be run without b; it gets a only"),
+        ('tool = "find"', "dtmf.tool: there is no tool named find"),
+    ],
+)
+def test_tools_of_servers_must_take_the_digits_that_they_get(
+    dtmf: str, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keys(monkeypatch)
+    server = Path(__file__).parent / "tools" / "mcp_server.py"
+    (tmp_path / "shop.toml").write_text(
+        f'system_prompt = "x"\n[dtmf]\n{dtmf}\n'
+        f'[[tools]]\ntype = "mcp"\nname = "tiny"\ncommand = ["{sys.executable}", "{server}"]\n',
+        encoding="utf-8",
+    )
+    findings = asyncio.run(check(Settings(agent_config_dir=tmp_path)))
+    wrong = [finding.found for finding in findings if finding.what == "digits of shop"]
+    assert wrong == ([] if words is None else [words])
+    assert not [finding for finding in findings if finding.found in wrong and finding.ok]
+
+
 def test_tools_that_cannot_be_loaded_in_their_process_fail_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

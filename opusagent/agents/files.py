@@ -16,7 +16,7 @@ from opusagent.models.session_state import ToolSpec
 from opusagent.models.telephone import Entry, TelephoneFunction
 from opusagent.tools.toolbox import check_tools
 
-__all__ = ["load_agent", "shipped_default", "sources_of"]
+__all__ = ["check_entries", "load_agent", "shipped_default", "sources_of"]
 
 _HERE = Path(__file__).parent
 _SHIPPED: Final = (
@@ -52,7 +52,9 @@ def load_agent(path: Path) -> Agent:
     greeting = agent.greeting
     agent = agent.model_copy(update={"tools": tuple(_placed(path, tool) for tool in agent.tools)})
     try:
-        _check_dtmf(agent, check_tools(agent.tools))
+        # The tools of MCP servers are not known yet.
+        all_known = not any(isinstance(tool, McpServer) for tool in agent.tools)
+        check_entries(agent, check_tools(agent.tools), all_known=all_known)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return agent.model_copy(
@@ -140,16 +142,21 @@ def _with_prompt(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _check_dtmf(agent: Agent, tools: Mapping[str, ToolSpec]) -> None:
+def check_entries(agent: Agent, tools: Mapping[str, ToolSpec], *, all_known: bool) -> None:
     """See that what is to be entered can be asked for, and that tools which get it exist and take it.
 
-    The tools of MCP servers are not known yet.
+    Args:
+        agent: Whose keys they are.
+        tools: By name.
+        all_known: Whether there are no others.
+
+    Raises:
+        ConfigError: If not; names the key.
     """
     inputs = {f"dtmf.inputs.{name}": entry for name, entry in agent.dtmf.inputs.items()}
     if inputs and TelephoneFunction.COLLECT_DIGITS not in agent.telephone.functions:
         functions = "collect_digits among the functions of a tool of type telephone"
         raise ConfigError(f"{next(iter(inputs))}: cannot be asked for without {functions}")
-    all_known = not any(isinstance(tool, McpServer) for tool in agent.tools)
     for key, entry in {"dtmf": agent.dtmf, **inputs}.items():
         if entry.tool in tools:
             _check_argument(key, entry, tools[entry.tool].input_schema)
