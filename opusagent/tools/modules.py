@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 import traceback
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final, override
+
+import structlog
 
 from opusagent.errors import ConfigError
 from opusagent.tools import ToolRegistry
@@ -99,17 +102,34 @@ def load_source(name: str, source: str) -> None:
 
 @contextmanager
 def _refusing(name: str) -> Iterator[None]:
-    loop = _get_running_loop()
-    _set_running_loop(None)  # a module may run one of its own, wherever it is loaded
     try:
-        yield
+        with _undisturbed():
+            yield
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # a user's module may do anything
         reason = f"{type(error).__name__}: {error}{_place(error, name)}"
         raise ConfigError(f"{name}: cannot be loaded: {reason}") from error
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What a module does as it is loaded changes nothing for the process that loads it."""
+    loop = _get_running_loop()
+    _set_running_loop(None)  # it may run one of its own
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    lines = structlog.get_config() if structlog.is_configured() else None
+    try:
+        with redirect_stdout(sys.stderr):  # standard output has a reader who waits for READY
+            yield
     finally:
         _set_running_loop(loop)
+        if handlers:  # below the level that was set libraries log payloads and credentials
+            root.setLevel(level)
+            root.handlers[:] = handlers
+        if lines is not None:  # ours leaves out what is private
+            structlog.configure(**lines)
 
 
 def _place(error: BaseException, name: str) -> str:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import logging
 import os
 import pickle
 import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
+from opusagent.config import Settings
 from opusagent.errors import ConfigError
+from opusagent.observability import configure_logging
 from opusagent.tools.modules import load_module, load_source, source_of
 
 
@@ -69,6 +75,55 @@ def test_a_file_may_run_a_loop_of_its_own_wherever_it_is_loaded(tmp_path: Path) 
         assert asyncio.get_running_loop() is loop
 
     asyncio.run(main())
+
+
+LOUD = """
+import logging
+import sys
+
+import structlog
+
+print("loaded")
+structlog.configure(processors=[structlog.processors.JSONRenderer()])
+logging.basicConfig(level=logging.DEBUG, force=True)
+logging.getLogger().setLevel(logging.DEBUG)
+logging.getLogger(__name__).setLevel(logging.INFO)
+"""
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_what_a_file_prints_and_sets_up_as_it_is_loaded_changes_nothing_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = io.StringIO()
+    configure_logging(Settings(log_format="json"), log)
+    path = tmp_path / "orders.py"
+    path.write_text(LOUD, encoding="utf-8")
+    module = load_module(str(path))
+    assert capsys.readouterr() == ("", "loaded\n")
+    logging.getLogger("websockets.server").debug("Authorization: Bearer hunter2")
+    assert log.getvalue() == ""
+    logging.getLogger("websockets.server").warning("a warning")
+    structlog.get_logger().info("a line", pii={"said": "4711"})
+    assert "4711" not in log.getvalue()
+    logging.getLogger(module.__name__).info("of its own")
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == [
+        "a warning",
+        "a line",
+        "of its own",
+    ]
+
+
+@pytest.mark.usefixtures("logging_as_it_was")
+def test_where_no_log_was_set_up_a_file_may_do_so(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    root.handlers.clear()
+    structlog.reset_defaults()
+    path = tmp_path / "orders.py"
+    path.write_text(LOUD, encoding="utf-8")
+    load_module(str(path))
+    assert (root.level, len(root.handlers)) == (logging.DEBUG, 1)
+    assert structlog.is_configured()
 
 
 def test_what_a_file_defines_can_be_pickled(tmp_path: Path) -> None:
