@@ -167,7 +167,7 @@ def _read_at(key: str, value: JsonValue, environ: Mapping[str, str]) -> JsonTemp
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
-    if not (value := environ.get(name, "")):
+    if not (value := environ.get(name, "").rstrip("\r\n")):  # as mounted files end
         raise ConfigError(f"${{{name}}} is not set in the environment")
     return value
 

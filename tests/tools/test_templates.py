@@ -15,12 +15,18 @@ def test_variables_of_the_environment_and_arguments_are_filled_in_at_once() -> N
 
 
 def test_a_variable_that_is_missing_or_empty_is_named() -> None:
-    for environ in ({}, {"TOKEN": ""}):
+    for environ in ({}, {"TOKEN": ""}, {"TOKEN": "\n"}):
         with pytest.raises(ConfigError, match=r"Authorization: \$\{TOKEN\} is not set"):
             resolve({"Authorization": "Bearer ${TOKEN}"}, environ)
         with pytest.raises(ConfigError, match=r"\$\{TOKEN\} is not set"):
             Template("${TOKEN}", environ)
     assert resolve({"A": "x ${T} y"}, {"T": "1"}) == {"A": "x 1 y"}
+
+
+def test_a_variable_ends_where_its_line_ends() -> None:
+    environ = {"T": " s3cret \r\n"}
+    assert resolve({"A": "<${T}>"}, environ) == {"A": "< s3cret >"}
+    assert Template("?key=${T}&a=1", environ).head == "?key= s3cret &a=1"
 
 
 def test_a_body_gets_its_arguments_with_their_types() -> None:
