@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
 import structlog
@@ -265,8 +266,23 @@ def check_tools(
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
-    built = _Building(environ, None, again=True).build(declared)
+    with _staying_here():
+        built = _Building(environ, None, again=True).build(declared)
     return {name: tool.spec for name, tool in built.tools.items()}
+
+
+@contextmanager
+def _staying_here() -> Iterator[None]:
+    """A module may go to another folder as it is loaded; paths of the bridge stay where they are."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 class _Building:

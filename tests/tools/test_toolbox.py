@@ -194,6 +194,29 @@ def test_a_process_that_cannot_be_started_for_a_changed_file_ends_nothing(
     assert asyncio.run(main()) == {"result": 6}
 
 
+def test_a_module_that_goes_to_another_folder_takes_nobody_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = tmp_path / "orders.py"
+    path.write_text(
+        "import os\n"
+        "from opusagent.tools import ToolRegistry\n"
+        "os.chdir(os.path.dirname(__file__))\n"
+        "registry = ToolRegistry()\n"
+        "@registry.tool()\n"
+        "def find() -> None:\n"
+        '    """Find."""\n',
+        encoding="utf-8",
+    )
+    tools = of({"type": "python", "module": str(path)})
+    assert [*check_tools(tools)] == ["find"]
+    assert Path.cwd() == tmp_path / "here"
+    (tmp_path / "here").rmdir()
+    assert [*check_tools(tools)] == ["find"]
+
+
 @pytest.mark.integration
 def test_tools_of_servers_are_shared_and_get_their_names_where_there_are_others(
     module: dict[str, Any],
