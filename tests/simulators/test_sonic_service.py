@@ -22,7 +22,7 @@ from opusagent.simulators.caller import until
 from opusagent.simulators.faults import parse_fault
 from opusagent.simulators.scenario import find_scenario
 from opusagent.simulators.sonic_service import NovaService, ServicePlan
-from opusagent.simulators.stream_report import StreamReport, load_reports
+from opusagent.simulators.stream_report import AT_ONCE_S, StreamReport, load_reports
 from opusagent.simulators.voice import BOT, ToneVoice
 from opusagent.simulators.wire import WireServer
 from opusagent.sonic.peer_brain import Brain
@@ -350,7 +350,8 @@ def test_a_standby_is_told_from_a_live_stream_and_its_replay_is_measured(tmp_pat
                 await standby.flush()
                 await standby.transport.send(standby.wire.encode_audio(replayed))
                 await standby.transport.send(standby.wire.encode_audio(live))
-                await until(opened_at + 0.5)
+                # Later than what counts as sent at once, however late that has arrived.
+                await until(asyncio.get_running_loop().time() + AT_ONCE_S + 0.1)
                 await standby.transport.send(standby.wire.encode_audio(live))
                 await standby.end()
             finally:
