@@ -235,8 +235,8 @@ class BaseBridge:
         match effect:
             case AudioToSonic(stream, pcm):
                 self._pipes[stream].put_audio(pcm)
-            case OpenStream(stream):
-                self._open(stream)
+            case OpenStream(stream, can_wait):
+                self._open(stream, can_wait=can_wait)
             case CloseStream(stream):
                 self._pipes.pop(stream).finish()
             case ToCaller() | ControlToSonic():
@@ -318,10 +318,10 @@ class BaseBridge:
 
     # The streams
 
-    def _open(self, stream: StreamId) -> None:
+    def _open(self, stream: StreamId, *, can_wait: bool) -> None:
         rate = self._call.caller_bytes_per_second
         pipe = SonicPipe(
-            self._sonic.connect(self._call.model_id),
+            self._sonic.connect(self._call.model_id, can_wait=can_wait),
             encode=self._call.audio_encoder(stream),
             audio=partial(AudioTail, rate, BACKLOG_S),
             on_opened=partial(self._opened, stream),

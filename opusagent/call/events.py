@@ -100,9 +100,13 @@ class AudioToSonic:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Connect a stream; answered by `StreamOpened` or `StreamLost`."""
+    """Connect a stream; answered by `StreamOpened` or `StreamLost`.
+
+    `can_wait`: the caller has another one, so that whoever has none comes first.
+    """
 
     stream: StreamId
+    can_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

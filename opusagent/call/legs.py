@@ -128,13 +128,16 @@ class Legs:
         """A stream by its number, also one that was closed not long ago."""
         return self._legs.get(stream)
 
-    def open(self, config: SonicConfig, now: float) -> Leg:
-        """Ask for another stream; what opens a session is sent without waiting for its head."""
+    def open(self, config: SonicConfig, now: float, *, can_wait: bool) -> Leg:
+        """Ask for another stream; what opens a session is sent without waiting for its head.
+
+        `can_wait` is that of `OpenStream`.
+        """
         self._n_opened += 1
         stream = StreamId(self._n_opened)
         leg = Leg(stream, SonicStream(config, new_id=self._new_id), asked_at=now)
         self._legs[stream] = leg
-        self._out.append(OpenStream(stream))
+        self._out.append(OpenStream(stream, can_wait))
         leg.wire.open()
         self.flush(leg)
         return leg

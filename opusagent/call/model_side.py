@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -65,7 +66,7 @@ class ModelSide:
             plan.continuation,
             self._legs,
             rate=self._rate,
-            open_leg=self._open_leg,
+            open_leg=partial(self._open_leg, can_wait=True),
             random=random,
             out=out,
         )
@@ -324,9 +325,9 @@ class ModelSide:
 
     # Within
 
-    def _open_leg(self, now: float) -> Leg:
+    def _open_leg(self, now: float, *, can_wait: bool = False) -> Leg:
         prompt, told = self._briefing.prompt(self._prompt(), self._recovery.history_share)
-        leg = self._legs.open(replace(self._config, system_prompt=prompt), now)
+        leg = self._legs.open(replace(self._config, system_prompt=prompt), now, can_wait=can_wait)
         leg.told = told
         return leg
 

@@ -43,9 +43,9 @@ class PlayService(MemoryConnector):
         self._peers: list[SonicPeer] = []
 
     @override
-    def connect(self, model_id: str = "") -> MemorySonic:
+    def connect(self, model_id: str = "", *, can_wait: bool = False) -> MemorySonic:
         """A transport for a new stream, which is answered."""
-        transport = super().connect(model_id)
+        transport = super().connect(model_id, can_wait=can_wait)
         loop = asyncio.get_running_loop()
         peer = SonicPeer(
             self._brain(len(self.streams)),

@@ -102,8 +102,11 @@ class SonicTransport(Protocol):
 class SonicConnector(Protocol):
     """Makes transports for new streams."""
 
-    def connect(self, model_id: str = "") -> SonicTransport:
-        """Give a transport to that model, or to the usual one; it has not been opened yet."""
+    def connect(self, model_id: str = "", *, can_wait: bool = False) -> SonicTransport:
+        """Give a transport to that model, or to the usual one; it has not been opened yet.
+
+        Where there is no room for all, one that `can_wait` leaves its place to the others.
+        """
 
 
 class CallerTransport(Protocol):

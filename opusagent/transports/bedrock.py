@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from aws_sdk_bedrock_runtime.client import AsyncBedrockRuntimeClient
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from opusagent.transports.bedrock_protocol import Publisher
 
 __all__ = ["BedrockConnector", "BedrockTransport", "Limits"]
+
+
+SPARED_S: Final = 1.5
+"""For so long after a stream was throttled that a caller waits for, none is asked for that can wait: where the
+account's quota is full, the place that a call gives up would go to another one's next stream. Callers who wait ask
+again after 1 s at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +95,11 @@ class BedrockConnector:
         self._limits = limits or Limits()
         self._http2 = Http2Connector(ca_file=ca_file, connect_s=self._limits.connect_s)
         self._config: AsyncBedrockRuntimeConfig | None = None
+        self._throttled_at: datetime | None = None
 
-    def connect(self, model_id: str = "") -> BedrockTransport:
+    def connect(self, model_id: str = "", *, can_wait: bool = False) -> BedrockTransport:
         """Give a transport for a new stream to that model, or to the usual one."""
-        return BedrockTransport(self, model_id or self._model_id)
+        return BedrockTransport(self, model_id or self._model_id, can_wait=can_wait)
 
     @property
     def limits(self) -> Limits:
@@ -161,11 +168,23 @@ class BedrockConnector:
             await exchange.close(limit_s=self._limits.close_s)
         return True
 
-    def note(self, failure: TransportError, pinned: Pinned | None) -> None:
-        """Look at why a stream failed: keys that the service refuses are not shown to it again."""
+    @property
+    def is_short(self) -> bool:
+        """Whether a caller waits for a stream, as far as is known, because the service gives no more."""
+        at = self._throttled_at
+        return at is not None and abs((self._utcnow() - at).total_seconds()) < SPARED_S
+
+    def note(self, failure: TransportError, pinned: Pinned | None, *, can_wait: bool) -> None:
+        """Look at why a stream failed, for the next ones.
+
+        Keys that the service refuses are not shown to it again, and those who have a stream leave the
+        room that there is to those who have none.
+        """
         remedy = classify(failure.code, failure.message).remedy
         if remedy is Remedy.REFRESH and pinned is not None:
             self._credentials.forget(pinned)
+        if remedy is Remedy.REOPEN_LATER and not can_wait:
+            self._throttled_at = self._utcnow()
 
     async def _base_config(self) -> AsyncBedrockRuntimeConfig:
         """Give what all clients begin with; the SDK copies it for each."""
@@ -179,9 +198,10 @@ class BedrockConnector:
 class BedrockTransport:
     """One stream; see `SonicTransport`. Made by `BedrockConnector.connect`."""
 
-    def __init__(self, connector: BedrockConnector, model_id: str) -> None:
+    def __init__(self, connector: BedrockConnector, model_id: str, *, can_wait: bool) -> None:
         self._connector = connector
         self._model_id = model_id
+        self._can_wait = can_wait
         self._limits = connector.limits
         self._exchange: Exchange | None = None
         self._publisher: Publisher | None = None
@@ -200,8 +220,11 @@ class BedrockTransport:
         """Connect and send the request.
 
         Raises:
-            TransportError: `NoCredentials`, `ConnectionLost`, or what the SDK itself fails with.
+            TransportError: `NoCredentials`, `ConnectionLost`, or what the SDK itself fails with;
+                `ThrottlingException` if it can wait and a caller waits.
         """
+        if self._can_wait and self._connector.is_short:
+            raise TransportError("ThrottlingException", "left to a caller who has no stream")
         self._exchange = exchange = Exchange()
         # Not cut short when we are cancelled: the SDK's own tasks would be left without an owner.
         self._beginning = asyncio.ensure_future(self._begin(exchange))
@@ -238,7 +261,7 @@ class BedrockTransport:
         error = self._output.exception()
         if error is not None:
             failure = _failure(error)
-            self._connector.note(failure, self._pinned)
+            self._connector.note(failure, self._pinned, can_wait=self._can_wait)
             raise failure
         _, self._receiver = self._output.result()
 
@@ -294,7 +317,7 @@ class BedrockTransport:
         except TransportError as error:
             if self._is_ending and error.code in ("ConnectionLost", "Closed"):
                 return None
-            self._connector.note(error, self._pinned)
+            self._connector.note(error, self._pinned, can_wait=self._can_wait)
             raise
         if event is not None or self._is_ending:
             return event

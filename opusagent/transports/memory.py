@@ -226,8 +226,9 @@ class MemoryConnector:
         self.streams: list[ServiceEnd] = []
         self.models: list[str] = []
 
-    def connect(self, model_id: str = "") -> MemorySonic:
+    def connect(self, model_id: str = "", *, can_wait: bool = False) -> MemorySonic:
         """Give a transport for a new stream."""
+        del can_wait  # there is room for all
         link = _Link()
         end = ServiceEnd(link)
         self.streams.append(end)

@@ -92,11 +92,13 @@ class Services(MemoryConnector):
         self._head_after_s = head_s
         self._brain = brain or Brain()
         self._ids = ids
+        self.can_wait: list[bool] = []
         self.peers: list[SonicPeer] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    def connect(self, model_id: str = "") -> MemorySonic:
-        transport = super().connect(model_id)
+    def connect(self, model_id: str = "", *, can_wait: bool = False) -> MemorySonic:
+        transport = super().connect(model_id, can_wait=can_wait)
+        self.can_wait.append(can_wait)
         loop = asyncio.get_running_loop()
         end = self.streams[-1]
         number = len(self.streams)

@@ -790,5 +790,6 @@ def test_a_stream_is_replaced_before_the_credentials_that_sign_it_expire() -> No
         # 180 s before they expire, and half way through the spread: a tenth of what is left then
         assert threshold.fields["age_s"] == pytest.approx(20.0 + 8.5, abs=0.1)
         assert line.reports_of("stream switched")
+        assert services.can_wait[:2] == [False, True]  # as it is asked of the connector
 
     run(main())

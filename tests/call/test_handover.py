@@ -11,6 +11,7 @@ from opusagent.call.events import (
     CloseReason,
     ControlToSonic,
     FromSonic,
+    OpenStream,
     Save,
     StreamId,
     StreamOpened,
@@ -471,6 +472,9 @@ def test_a_refused_standby_is_tried_again_and_the_caller_notices_nothing() -> No
     call.handle(StreamOpened(call.newest.id))
     call.quiet(8.0)
     assert switched(call) == [(1, 4, "turn_complete")]
+    # Nobody needs it yet; a caller without a stream comes first.
+    asked = [effect for _, effect in call.ran if isinstance(effect, OpenStream)]
+    assert [one.can_wait for one in asked] == [False, True, True, True]
     assert call.live.frames[0] == one(call, 1).frames[-1] + 1
 
 

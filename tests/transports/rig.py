@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opusagent.clock import SystemClock
+from opusagent.clock import Clock, SystemClock
 from opusagent.simulators.wire import (
     ConnectionFault,
     Refusal,
@@ -125,9 +125,13 @@ class Rig:
     ca_file: Path
 
     def connector(
-        self, *, limits: Limits = QUICK, credentials: Credentials | None = None
+        self,
+        *,
+        limits: Limits = QUICK,
+        credentials: Credentials | None = None,
+        clock: Clock | None = None,
     ) -> BedrockConnector:
-        clock = SystemClock()
+        clock = clock or SystemClock()
         return BedrockConnector(
             region="us-east-1",
             model_id=MODEL,

@@ -13,7 +13,7 @@ import pytest
 from opusagent.clock import FakeClock, SystemClock
 from opusagent.errors import ConfigError, TransportError
 from opusagent.simulators.wire import ConnectionFault, Refusal, StreamRequest, StreamWriter
-from opusagent.transports.bedrock import BedrockConnector, BedrockTransport, Limits
+from opusagent.transports.bedrock import SPARED_S, BedrockConnector, BedrockTransport, Limits
 from opusagent.transports.credentials import Credentials, Pinned
 from tests.transports.rig import (
     KEYS,
@@ -600,6 +600,41 @@ def test_keys_that_the_service_refuses_are_not_shown_to_it_again(tmp_path: Path,
             assert await new.receive() == EVENT
             for stream in (old, late, new):
                 await stream.close()
+
+    run_clean(main)
+
+
+def test_where_streams_run_short_one_that_can_wait_leaves_its_place_to_a_caller_who_has_none(
+    tmp_path: Path,
+) -> None:
+    def full(_: StreamRequest, __: StreamWriter) -> Refusal:
+        return Refusal(429, "ThrottlingException", "Too many.")
+
+    async def ask(stream: BedrockTransport) -> None:
+        try:
+            await stream.open()
+            await stream.head()
+        finally:
+            await stream.close()
+
+    async def main() -> None:
+        service, clock = Scripted(full), FakeClock()
+        async with serving(tmp_path, service) as rig:
+            connector = rig.connector(clock=clock)
+            asked = 0
+            for after_s, can_wait, words in (
+                (0.0, True, "Too many"),
+                (0.0, True, "Too many"),  # who can wait costs nobody else the place
+                (0.0, False, "Too many"),
+                (SPARED_S - 0.01, True, "left to a caller who has no stream"),
+                (0.0, False, "Too many"),
+                (SPARED_S, True, "Too many"),
+            ):
+                clock.advance(after_s)
+                with pytest.raises(TransportError, match=f"^ThrottlingException: {words}"):
+                    await ask(connector.connect(can_wait=can_wait))
+                asked += words == "Too many"
+                assert len(service.requests) == asked
 
     run_clean(main)
 
