@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from opusagent.hooks.events import Event
 from opusagent.hooks.lanes import Outcome
 from opusagent.hooks.workplace import Crowded
 from opusagent.tools.modules import load_module
-from opusagent.tools.tool import Place
+from opusagent.tools.tool import Place, ToolCrashed
 
 __all__ = ["DEADLINE_S", "FunctionSink", "load_function"]
 
@@ -89,10 +88,13 @@ class FunctionSink:
         except Crowded:
             return "failed"
         except Exception as error:  # noqa: BLE001 - somebody else's code
-            frames = traceback.extract_tb(error.__traceback__)
-            at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-            trace = "".join(traceback.format_exception(error))  # may say what a caller said
-            kind = type(error).__name__
-            _log.warning("hook failed", hook=self._name, error=kind, at=at, pii={"trace": trace})
+            told = ToolCrashed.of(error)
+            _log.warning(
+                "hook failed",
+                hook=self._name,
+                error=told.kind,
+                at=told.at,
+                pii={"trace": told.trace},  # may say what a caller said
+            )
             return "failed"
         return "delivered"

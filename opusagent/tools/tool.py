@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sysconfig
 import threading
 import traceback
@@ -36,8 +37,8 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 """What a tool may take unless it says otherwise."""
 
 _NOT_THEIRS: Final = (
-    str(Path(__file__).parents[1]),
-    *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")),
+    f"{Path(__file__).parents[1]}{os.sep}",
+    *(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib")),
 )
 """Where code is that whoever wrote a tool has not written."""
 
@@ -124,9 +125,14 @@ class ToolCrashed(Exception):
         if isinstance(cause, StopIteration) or not isinstance(cause, Exception | None):
             error = cause  # which the workshop cannot pass on as it is
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)] or frames
+        own = [frame for frame in frames if _is_theirs(frame.filename)] or frames
         at = f"{own[-1].filename}:{own[-1].lineno}" if own else ""
         return cls(type(error).__name__, at, trace)
+
+
+def _is_theirs(filename: str) -> bool:
+    """Whether it is a file of who wrote a tool; Python's frozen modules and compiled ones have no whole path."""
+    return Path(filename).is_absolute() and not filename.startswith(_NOT_THEIRS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

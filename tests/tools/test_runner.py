@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import sys
 from typing import Any
 
@@ -208,6 +209,10 @@ def test_the_log_says_where_in_the_file_of_the_tool_and_what_was_no_error_at_all
         """Read."""
         return json.loads("")
 
+    def looks() -> object:
+        """Look."""
+        return os.environ["NOBODY_HAS_SET_IT"]  # of a module that is frozen into Python
+
     def leaves() -> None:
         """Leave."""
         sys.exit(3)
@@ -225,6 +230,7 @@ def test_the_log_says_where_in_the_file_of_the_tool_and_what_was_no_error_at_all
 
     for function, kind in (
         (reads, "JSONDecodeError"),
+        (looks, "KeyError"),
         (leaves, "SystemExit"),
         (leaves_later, "SystemExit"),
     ):
