@@ -13,7 +13,7 @@ from opusagent.errors import ConfigError
 from opusagent.hooks.events import Event
 from opusagent.hooks.lanes import Outcome
 from opusagent.hooks.workplace import Crowded
-from opusagent.tools.modules import load_module
+from opusagent.tools.modules import load_module, staying_here
 from opusagent.tools.tool import Place, ToolCrashed
 
 __all__ = ["DEADLINE_S", "FunctionSink", "load_function"]
@@ -32,7 +32,8 @@ def load_function(name: str) -> Callable[[Event], Any]:
     """
     module, _, attribute = name.rpartition(":")
     try:
-        function = getattr(load_module(module), attribute, None)
+        with staying_here():
+            function = getattr(load_module(module), attribute, None)
     except ConfigError as error:
         raise ConfigError(f"EVENT_HOOKS: {error}") from None
     if not callable(function):

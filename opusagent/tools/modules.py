@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from asyncio import _get_running_loop, _set_running_loop
@@ -22,7 +23,15 @@ from opusagent.errors import ConfigError
 from opusagent.tools import ToolRegistry
 from opusagent.tools.tool import Tool
 
-__all__ = ["FileStamp", "file_stamp", "load_module", "load_source", "source_of", "tools_in"]
+__all__ = [
+    "FileStamp",
+    "file_stamp",
+    "load_module",
+    "load_source",
+    "source_of",
+    "staying_here",
+    "tools_in",
+]
 
 type FileStamp = tuple[int, int, int] | None
 
@@ -130,6 +139,20 @@ def _undisturbed() -> Iterator[None]:
             root.handlers[:] = handlers
         if lines is not None:  # ours leaves out what is private
             structlog.configure(**lines)
+
+
+@contextmanager
+def staying_here() -> Iterator[None]:
+    """A module may go to another folder as it is loaded; paths of the bridge stay where they are."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 def _place(error: BaseException, name: str) -> str:

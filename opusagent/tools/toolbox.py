@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Self
 
 import structlog
@@ -21,7 +20,7 @@ from opusagent.models.telephone import TelephoneTools
 from opusagent.tools.http_client import HttpClient
 from opusagent.tools.http_tools import http_tool
 from opusagent.tools.mcp_tools import CONNECT_S, MAX_NAME, McpConnection, unlike
-from opusagent.tools.modules import tools_in
+from opusagent.tools.modules import staying_here, tools_in
 from opusagent.tools.runner import CallTools, NoMeter, ToolMeter
 from opusagent.tools.tool import CallState, Place, Tool, ToolContext, at_key
 from opusagent.tools.tool_process import ToolProcess
@@ -266,23 +265,9 @@ def check_tools(
         ConfigError: If it cannot: no such module, a variable of the environment is missing, a package is not
             installed, two tools have one name; names the key.
     """
-    with _staying_here():
+    with staying_here():
         built = _Building(environ, None, again=True).build(declared)
     return {name: tool.spec for name, tool in built.tools.items()}
-
-
-@contextmanager
-def _staying_here() -> Iterator[None]:
-    """A module may go to another folder as it is loaded; paths of the bridge stay where they are."""
-    try:
-        here = Path.cwd()
-    except OSError:  # it was deleted
-        yield
-        return
-    try:
-        yield
-    finally:
-        os.chdir(here)
 
 
 class _Building:

@@ -116,6 +116,16 @@ def test_a_function_is_found_in_a_module_or_beside_nothing_in_a_file(tmp_path: P
     assert load_function("json:dumps").__name__ == "dumps"
 
 
+def test_a_file_that_goes_to_another_folder_takes_nobody_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "crm.py"
+    path.write_text("import os\nos.chdir('/')\ndef told(event): ...\n", encoding="utf-8")
+    load_function(f"{path}:told")
+    assert Path.cwd() == tmp_path
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
