@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import logging
@@ -10,7 +11,7 @@ import sys
 import traceback
 from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -55,6 +56,8 @@ class _Loaded:
 
 
 _loaded: Final[dict[Path, _Loaded]] = {}
+_folders: Final[set[Path]] = set()
+"""Of files that were loaded."""
 
 
 def tools_in(module: str, *, again: bool = False) -> dict[str, Tool]:
@@ -185,6 +188,8 @@ def _run_body(path: Path, source: str) -> ModuleType:
     name = f"opusagent_tools_of {path}".replace(".", "%")
     if (folder := str(path.parent)) not in sys.path:
         sys.path.append(folder)  # last: what is beside the file can be imported, and hides nothing
+    _folders.add(path.parent)
+    _refuse_twins(path, source, set())
     loader = _Text(name, str(path), source)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
@@ -200,6 +205,42 @@ def _run_body(path: Path, source: str) -> ModuleType:
             sys.modules[name] = before
         raise
     return module
+
+
+def _refuse_twins(path: Path, source: str, seen: set[str]) -> None:
+    """See that nothing is imported from beside another file that is meant from beside this one.
+
+    Python has one module of a name: whoever asked for it first, everybody gets his.
+    """
+    for name in _imported(ast.parse(source, str(path))) - seen:
+        seen.add(name)
+        beside = path.parent / f"{name}.py"
+        if not beside.is_file():
+            continue
+        found = _origin(name)
+        if found != beside and found.parent in _folders and found.is_file():
+            raise ConfigError(
+                f"{path}: import {name}: {found} has that name; call {beside} otherwise"
+            )
+        _refuse_twins(beside, importlib.util.decode_source(beside.read_bytes()), seen)
+
+
+def _origin(name: str) -> Path:
+    """Where a module comes from, or would."""
+    with suppress(ValueError):  # it is there and came from nowhere, as those that tests make
+        if (spec := importlib.util.find_spec(name)) is not None and spec.origin:
+            return Path(spec.origin)
+    return Path()
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 class _Text(SourceFileLoader):

@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import structlog
@@ -61,6 +62,36 @@ def test_a_file_imports_what_is_beside_it_and_hides_nothing_by_that(
     module = load_module(str(path))
     assert module.X == 1
     assert hasattr(module.colorsys, "rgb_to_hsv")
+
+
+def test_what_is_beside_another_file_does_not_come_in_place_of_what_is_beside_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    bank, shop = tmp_path / "bank", tmp_path / "shop"
+    for folder in (bank, shop):
+        folder.mkdir()
+        (folder / "client_of_shop.py").write_text(f"KEY = '{folder.name}'\n", encoding="utf-8")
+        (folder / "unused.py").write_text("1 / 0", encoding="utf-8")
+    (shop / "helper_of_shop.py").write_text("import client_of_shop\n", encoding="utf-8")
+    mine = bank / "tools.py"
+    mine.write_text(
+        "def key():\n    import client_of_shop as x\n    return x.KEY\n", encoding="utf-8"
+    )
+    assert load_module(str(mine)).key() == "bank"
+    path = shop / "tools.py"
+    for through in ("client_of_shop", "helper_of_shop"):
+        path.write_text(f"import json, {through}, os.path\n", encoding="utf-8")
+        with pytest.raises(
+            ConfigError, match=r"bank/client_of_shop\.py has that name; call .*/shop/"
+        ):
+            load_module(str(path))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "client_of_shop", ModuleType("client_of_shop"))
+        assert load_module(str(path), again=True).json is json
+    (bank / "client_of_shop.py").unlink()  # it is no more, as where mounted files were replaced
+    path.write_text("import client_of_shop, json\n", encoding="utf-8")
+    assert load_module(str(path), again=True).json is json
 
 
 def test_a_file_may_run_a_loop_of_its_own_wherever_it_is_loaded(tmp_path: Path) -> None:
