@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from datetime import date, time
 from typing import Final
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, RootModel
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from opusagent.tools.tool import JsonObject
 
@@ -36,7 +37,7 @@ def as_object(value: object, max_bytes: int = MAX_RESULT_BYTES) -> JsonObject:
     What is no object is put into one, under `result`. Dataclasses, pydantic models, enumerations, dates and
     iterables become what JSON has for them, other things their text, NaN and infinity null. What is too long
     is cut, and `shortened` says so. The time that this takes depends on `max_bytes`, not on the value, but for
-    a pydantic model, which is dumped whole.
+    pydantic models and dataclasses, which are dumped whole.
     """
     copier = _Copier(max_bytes - _RESERVE_BYTES)
     copy = copier.copy(value, 0)
@@ -89,6 +90,8 @@ class _Copier:
                 return self.copy(value.model_dump(warnings=False), depth + 1)
             case Mapping():
                 return self._items(value.items(), depth)
+            case _ if is_pydantic_dataclass(type(value)):
+                return self.copy(RootModel(value).model_dump(warnings=False), depth + 1)
             case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 names = (f.name for f in dataclasses.fields(value))
                 return self._items(((name, getattr(value, name)) for name in names), depth)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel, computed_field, field_serializer
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from opusagent.tools.results import MAX_RESULT_BYTES, SHORTENED, as_error, as_object
 from tests.tools.test_arguments import JSON
@@ -49,6 +50,12 @@ class Account(BaseModel):
         return self.iban[:2]
 
 
+@pydantic_dataclass
+class Card:
+    number: str
+    pin: str = Field(exclude=True)
+
+
 class Lines(RootModel[list[int]]):
     pass
 
@@ -63,6 +70,8 @@ def test_a_model_shows_what_its_serialisation_shows() -> None:
     told = {"iban": "ends with 4711", "country": "DE"}
     assert as_object(account) == told
     assert as_object([account]) == {"result": [told]}
+    card = Card(number="4711", pin="2948")
+    assert as_object({"cards": [card]}) == {"cards": [{"number": "4711"}]}
     assert as_object(Lines([1, 2])) == {"result": [1, 2]}
 
 
