@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import io
+from typing import override
 
 from opusagent.log_stream import LossyStream
 
@@ -11,10 +12,16 @@ class Disk(io.StringIO):
 
     is_full = False
 
+    @override
     def write(self, text: str) -> int:
         if self.is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(text)
+
+    @override
+    def flush(self) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_what_cannot_be_written_is_lost_and_what_comes_later_is_not() -> None:

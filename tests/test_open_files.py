@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from resource import RLIM_INFINITY
 
 import pytest
 
-from opusagent.open_files import Allowed, allow_open_files, for_calls
+from opusagent.open_files import Allowed, for_calls
 
 
 @pytest.mark.parametrize(
@@ -50,11 +49,15 @@ def test_the_process_s_own_limit_is_raised(hard: int, then: str) -> None:
 
 
 def test_a_system_that_does_not_let_it_leaves_it_as_it_was() -> None:
-    def refuse(_kind: int, _limits: tuple[int, int]) -> None:
-        raise ValueError("current limit exceeds maximum limit")
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert allow_open_files(10**9, set_limits=refuse).files == soft
+    code = (
+        "import resource as r\n"
+        "from opusagent.open_files import allow_open_files\n"
+        "def refuse(*_): raise ValueError('current limit exceeds maximum limit')\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, 700))\n"
+        "print(allow_open_files(100, set_limits=refuse).files)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "64"
 
 
 def test_a_bridge_that_may_open_too_few_says_so_at_the_start(tmp_path: Path) -> None:

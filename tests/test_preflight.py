@@ -132,6 +132,20 @@ def test_tools_of_servers_must_take_the_digits_that_they_get(
     assert not [finding for finding in findings if finding.found in wrong and finding.ok]
 
 
+def test_a_server_that_is_away_may_have_the_tool_that_gets_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keys(monkeypatch)
+    (tmp_path / "shop.toml").write_text(
+        'system_prompt = "x"\n[dtmf]\ntool = "find"\n'
+        '[[tools]]\ntype = "mcp"\nname = "gone"\ncommand = ["/no/such/server"]\n',
+        encoding="utf-8",
+    )
+    findings = asyncio.run(check(Settings(agent_config_dir=tmp_path)))
+    assert found(findings, "MCP server gone of shop").ok
+    assert not [finding for finding in findings if finding.what == "digits of shop"]
+
+
 def test_tools_that_cannot_be_loaded_in_their_process_fail_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
