@@ -334,6 +334,8 @@ def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None) ->
     values = from_file | environment | given
     try:
         return Settings(**{name: value for name, value in values.items() if value != ""})
+    except OSError as error:  # a file that we may not even look for
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
     except ValidationError as error:
         problems = []
         for detail in error.errors(include_url=False):

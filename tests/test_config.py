@@ -368,3 +368,8 @@ def test_the_lines_of_the_shipped_file_may_be_used_as_they_stand(tmp_path: Path)
     text = (ROOT / "config" / "bridge.toml").read_text(encoding="utf-8")
     lines = "\n".join(re.findall(r"^# ([a-z_]+ = .*)$", text, re.MULTILINE))
     assert load(file=toml(tmp_path, lines)) == Settings()
+
+
+def test_a_file_that_cannot_even_be_looked_for_is_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match=r"^/x+: File name too long$"):
+        load({"aws_ca_bundle": f"/{'x' * 300}"})  # as with PermissionError of its folder

@@ -56,8 +56,11 @@ def open_storage(settings: StorageSettings, *, clock: Clock | None = None) -> Se
             settings.redis_url, password=settings.redis_password, db=settings.redis_db
         )
         for name, value in target.tls_options:
-            if name != "ssl_cert_reqs" and not Path(value).is_file():
-                raise ConfigError(f"REDIS_URL: {name}: {value} is no file")
+            if name != "ssl_cert_reqs":
+                try:
+                    Path(value).open().close()
+                except OSError as error:
+                    raise ConfigError(f"REDIS_URL: {name}: {value}: {error.strerror}") from None
         return RedisSessionStorage(
             target,
             settings.session_prefix,

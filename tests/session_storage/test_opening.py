@@ -54,7 +54,11 @@ def _kept(settings: StorageSettings) -> int:
         (StorageSettings(session_encryption_keys="short"), "SESSION_ENCRYPTION_KEYS"),
         (
             StorageSettings(redis_url="rediss://h?ssl_cert_reqs=required&ssl_ca_certs=/no/ca.pem"),
-            "REDIS_URL: ssl_ca_certs: /no/ca.pem is no file",
+            "REDIS_URL: ssl_ca_certs: /no/ca.pem: No such file or directory",
+        ),
+        (
+            StorageSettings(redis_url=f"rediss://h?ssl_ca_certs=/{'x' * 300}"),
+            "REDIS_URL: ssl_ca_certs: .*: File name too long",
         ),
     ],
 )
