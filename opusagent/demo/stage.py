@@ -24,7 +24,7 @@ type LogLine = dict[str, Any]
 type Say = Callable[[str], None]
 
 _TROUBLE: Final = re.compile(
-    r"^Traceback |^Exception |^Fatal Python error|Warning: |was never (awaited|retrieved)"
+    r"^Traceback |^Exception |^Fatal Python error|:\d+: \w*Warning: |was never (awaited|retrieved)"
 )
 """What Python itself says where something is wrong."""
 

@@ -17,6 +17,7 @@ from opusagent.simulators.setup import Setup
         ('{"event": "call failed", "level": "error"}', "error"),
         ("looking up 4527", "info"),
         ("4527", "info"),
+        ("Warning: none of 4527 is left", "info"),
         ('["4527"]', "info"),
         ('{"order": 4527}', "info"),
         ("Traceback (most recent call last):", "error"),
