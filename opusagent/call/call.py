@@ -235,6 +235,8 @@ class Call:
             return
         if self.phase not in (Phase.DETACHED, Phase.ENDING):
             self._comeback.detach(now, unsent)
+        elif self.phase is Phase.ENDING:
+            self._phone.detach(now, unsent)
         self._phone.attach()
         self._from_caller(text, now)
 

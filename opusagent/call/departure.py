@@ -91,9 +91,17 @@ class Departure:
             line.talk.end(now)
 
     def hang_up_again(self, now: float) -> None:
-        """The caller is back, and the hang-up or transfer was lost with the other websocket."""
-        self._line.phone.accept()
-        self._send_away(now)
+        """The caller is back, and the hang-up or transfer was lost with the other websocket.
+
+        So was what never left of the goodbye: it comes first.
+        """
+        line = self._line
+        line.phone.accept()
+        line.phone.go_on(now)
+        line.phase = Phase.LEAVING
+        line.timers.clear(Timer.END)
+        self._farewell = Farewell(line.phone, lambda _: False, now)
+        self.leave(now)
 
     def end_did_not_come(self, now: float) -> None:
         """VoiceAI Connect does not end the session: we do."""

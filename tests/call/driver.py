@@ -367,11 +367,16 @@ class CallDriver:
         self.phone.texts_to_send()
         self.handle(CallerLost())
 
-    def attach(self, formats: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24")) -> None:
+    def attach(
+        self,
+        formats: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24"),
+        *,
+        unsent: tuple[str, ...] = (),
+    ) -> None:
         """VoiceAI Connect comes back on another websocket, to the process that has the call."""
         self.phone.resume(self.conversation_id, formats)
         (text,) = self.phone.texts_to_send()
-        self.handle(CallerAttached(text))
+        self.handle(CallerAttached(text, unsent))
 
     def come_back(self, formats: Sequence[str] | None = ("raw/lpcm16", "raw/lpcm16_24")) -> None:
         """VoiceAI Connect comes back to a process that has not heard of the call yet."""

@@ -70,6 +70,11 @@ def bot_samples(driver: CallDriver) -> bytes:
     return b"".join(event.data for _, event in driver.heard if isinstance(event, PlayChunk))
 
 
+def sent_audio(driver: CallDriver) -> tuple[str, ...]:
+    texts = (effect.text for _, effect in driver.ran if isinstance(effect, ToCaller))
+    return tuple(text for text in texts if "playStream.chunk" in text)
+
+
 def told_and_typed(driver: CallDriver) -> tuple[list[tuple[str, str]], list[str]]:
     return driver.live.told, driver.live.typed
 
@@ -140,9 +145,7 @@ def test_the_end_of_a_sentence_that_never_left_is_heard_after_the_return(call: C
     call.says("A sentence.", 1, 1.0)
     call.advance(1.5)
     assert not call.play_is_open
-    texts = [effect.text for _, effect in call.ran if isinstance(effect, ToCaller)]
-    unsent = [text for text in texts if "playStream.chunk" in text][-3:]
-    call.handle(CallerLost(tuple(unsent)))
+    call.handle(CallerLost(sent_audio(call)[-3:]))
     call.advance(5.0)
     call.attach()
     call.says("Another one.", 2, 0.5)
@@ -335,6 +338,27 @@ def test_a_hang_up_that_a_half_open_websocket_has_swallowed_is_said_again(
     call.flush()
     assert call.outcome is not None
     assert call.outcome.by is EndedBy.BOT
+    call.assert_lawful_end()
+
+
+def test_a_goodbye_that_never_left_is_heard_before_the_hang_up_is_said_again(
+    call: CallDriver,
+) -> None:
+    call.says("Your number is 7. Goodbye.", 1, 2.0)
+    call.handle(HangUp("done"))
+    call.advance(3.0)
+    assert call.hung_up == "done"
+    unsent = sent_audio(call)[-15:]
+    at = call.now + 1.0
+    call.advance(1.0)
+    call.attach(unsent=unsent)
+    call.advance(1.4)
+    assert not [event for event in call.since(at) if isinstance(event, HangupRequested)]
+    call.advance(1.0)
+    assert isinstance(call.since(at)[-1], HangupRequested)
+    assert call.plays() == [{1: 2.0}, {1: pytest.approx(1.5, abs=0.01)}]
+    call.phone.end("bot-disconnected", "done")
+    call.flush()
     call.assert_lawful_end()
 
 
