@@ -317,8 +317,11 @@ class Telephone:
             self._deed.in_doubt = now - (self._deed.by - TRANSFER_S) <= RECENT_S
 
     def caller_found(self, now: float) -> None:
-        """There is a line again, and on it a caller who was to be transferred."""
-        if self._deed is not None and self._deed.in_doubt:
+        """There is a line again: what she has not heard is waited for, and a transfer of nobody is not."""
+        if self._deed is None:
+            return
+        self._deed.farewell = Farewell(self._phone, self._busy, now)
+        if self._deed.in_doubt:
             self._end({"error": "the line was lost, and the caller is still here: ask again"}, now)
 
     def session_ended(self, reason_code: str, now: float) -> None:

@@ -103,6 +103,22 @@ def test_a_transfer_that_rings_goes_on_ringing_though_the_line_is_lost(call: Cal
     assert "busy" in result(call)["error"]
 
 
+def test_a_transfer_waits_for_what_was_kept_for_a_caller_who_was_long_away(
+    call: CallDriver,
+) -> None:
+    call.says("I connect you. Your ticket is 1234.", 1, 5.0)
+    ask(call, "transfer_call", {"target": "support"})
+    call.advance(1.0)
+    call.lose_socket()
+    call.advance(20.0)
+    call.attach()
+    call.quiet(3.7)
+    assert activities(call) == []
+    call.quiet(1.0)
+    assert [one["name"] for one in activities(call)] == ["transfer"]
+    assert sum(play[1] for play in call.plays()) == 5.0
+
+
 def test_the_model_is_told_of_the_functions_after_the_other_tools(call: CallDriver) -> None:
     _, tools, _ = call.live.prompt_start
     told = {tool.tool_spec.name: tool.tool_spec for tool in tools.tools}  # type: ignore[attr-defined]
