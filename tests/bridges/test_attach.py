@@ -10,7 +10,7 @@ import pytest
 
 from opusagent.audiocodes.peer_events import Accepted, Configured, PlayChunk, PlayStarted
 from opusagent.call.events import Drain, EndedBy, HangUp, Report
-from opusagent.errors import LocalProtocolError
+from opusagent.errors import LocalProtocolError, TransportError
 from opusagent.sonic.peer_brain import PeerContext, Reply
 from tests.bridges.rig import Brain, Line, Services, new_line, one_turn_of_the_loop
 from tests.call.driver import GREETING_AGENT, PLAN, frame_numbers
@@ -70,14 +70,21 @@ class StallingSocket(TellTaleSocket):
     async def send(self, text: str) -> None:
         if self.stalls:
             await self._never.wait()
+            raise TransportError("ConnectionLost", "reset")
         await super().send(text)
+
+    def breaks(self) -> None:
+        self._never.set()
 
 
 class Storyteller(Brain):
-    """Speaks for six seconds."""
+    """Speaks for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._words = round(seconds * 10)
 
     def reply(self, heard: str, context: PeerContext) -> Reply:
-        return Reply(("word " * 60,))
+        return Reply(("word " * self._words,))
 
 
 def test_what_comes_on_a_websocket_that_was_replaced_is_not_the_callers() -> None:
@@ -170,10 +177,15 @@ def test_the_bot_goes_on_in_the_middle_of_its_answer() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("stalled_s", [3.0, 8.0])
-def test_what_could_not_leave_on_a_dead_line_is_heard_after_the_return(stalled_s: float) -> None:
+@pytest.mark.parametrize(
+    ("story_s", "stalled_s", "breaks"),
+    [(6.0, 3.0, False), (6.0, 8.0, False), (6.0, 3.0, True), (12.0, 8.0, False)],
+)
+def test_what_could_not_leave_on_a_dead_line_is_heard_after_the_return(
+    story_s: float, stalled_s: float, *, breaks: bool
+) -> None:
     async def main() -> None:
-        services = Services(brain=Storyteller())
+        services = Services(brain=Storyteller(story_s))
         plan = replace(PATIENT, agent=GREETING_AGENT)
         probe = new_line(services, plan=plan)
         probe.peer.initiate("c-1")
@@ -189,13 +201,16 @@ def test_what_could_not_leave_on_a_dead_line_is_heard_after_the_return(stalled_s
             await pass_time(2.0)
             old.stalls = True
             await pass_time(stalled_s)
+            if breaks:
+                old.breaks()
+                await pass_time(1.0)
             line.heard = [(0.0, event) for text in old.sent for event in line.peer.receive(text)]
             assert 1.0 < line.bot_audio_s < 2.5
             _ = line.resume(tasks)
-            await pass_time(8.0)
+            await pass_time(story_s + 2.0)
             # But for the piece that was being sent: nobody knows whether it left.
-            assert line.bot_audio_s == pytest.approx(6.0, abs=0.101)
-            assert line.bot_audio_s <= 6.0
+            assert line.bot_audio_s == pytest.approx(story_s, abs=0.101)
+            assert line.bot_audio_s <= story_s
             assert not isinstance(line.heard[-1][1], PlayChunk)  # its play stream was closed
             await over(line, services, call)
 

@@ -178,5 +178,18 @@ def test_what_never_left_of_the_play_stream_before_does_not_count_as_heard_of_th
     playback.add(pcm(0.1), "b")
     playback.due(T0)
     playback.put_back(pcm(0.2))
+    playback.add(pcm(0.1), "c")
     playback.due(T0 + 10.0)
-    assert playback.interrupt(T0 + 10.05, flushed=True).unheard == {"b"}
+    assert playback.interrupt(T0 + 10.05, flushed=True).unheard == {"b", "c"}
+
+
+def test_what_comes_after_what_never_left_is_heard_after_it() -> None:
+    playback = Playback(RATE, lead_s=1.0)
+    playback.begin()
+    playback.add(pcm(0.2), "a")
+    playback.due(T0)
+    playback.begin()
+    playback.put_back(pcm(0.2))
+    playback.add(pcm(0.2), "b")
+    playback.due(T0 + 10.0)
+    assert playback.interrupt(T0 + 10.15, flushed=True).unheard == {"b"}

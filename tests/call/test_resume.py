@@ -344,19 +344,18 @@ def test_a_hang_up_that_a_half_open_websocket_has_swallowed_is_said_again(
 def test_a_goodbye_that_never_left_is_heard_before_the_hang_up_is_said_again(
     call: CallDriver,
 ) -> None:
-    call.says("Your number is 7. Goodbye.", 1, 2.0)
+    call.says("Your number is 7. Goodbye.", 1, 7.0)
     call.handle(HangUp("done"))
-    call.advance(3.0)
+    call.advance(8.0)
     assert call.hung_up == "done"
-    unsent = sent_audio(call)[-15:]
-    at = call.now + 1.0
     call.advance(1.0)
-    call.attach(unsent=unsent)
-    call.advance(1.4)
+    at = call.now
+    call.attach(unsent=sent_audio(call)[-60:])
+    call.advance(5.9)
     assert not [event for event in call.since(at) if isinstance(event, HangupRequested)]
     call.advance(1.0)
     assert isinstance(call.since(at)[-1], HangupRequested)
-    assert call.plays() == [{1: 2.0}, {1: pytest.approx(1.5, abs=0.01)}]
+    assert call.plays() == [{1: 7.0}, {1: pytest.approx(6.0, abs=0.01)}]
     call.phone.end("bot-disconnected", "done")
     call.flush()
     call.assert_lawful_end()
