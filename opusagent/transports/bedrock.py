@@ -39,8 +39,8 @@ __all__ = ["BedrockConnector", "BedrockTransport", "Limits"]
 
 SPARED_S: Final = 1.5
 """For so long after a stream was throttled that a caller waits for, none is asked for that can wait: where the
-account's quota is full, the place that a call gives up would go to another one's next stream. Callers who wait ask
-again after 1 s at most."""
+account's quota is full, the place that a call gives up would go to another one's next stream. A call that has lost
+its stream asks again within 1 s, and so renews it; one that only begins may take longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
